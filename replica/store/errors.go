@@ -1,0 +1,36 @@
+package store
+
+import "fmt"
+
+// ErrNoSpace is wrapped by the errors of writes that are refused because the
+// disk is nearly full. It wraps ErrRefused. Reads go on, and writes are taken
+// again once there is space.
+var ErrNoSpace = fmt.Errorf("%w: the disk is nearly full", ErrRefused)
+
+// A LimitError says that something is larger than the store takes. It never
+// holds the thing itself. It wraps ErrRefused.
+type LimitError struct {
+	What string // "key", "value", "commit bytes", "commit ops", "log record", "record", "records", "history" …
+	Got  int
+	Max  int
+}
+
+// Error returns what was too large, and the limit.
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("%s of %d is over the store's limit of %d", e.What, e.Got, e.Max)
+}
+
+// Unwrap returns ErrRefused.
+func (e *LimitError) Unwrap() error { return ErrRefused }
+
+// A KeyError says that a key, or the name of a record, is one that no store
+// takes. It never holds the key itself. It wraps ErrRefused.
+type KeyError struct {
+	Why string // "the key is empty", …
+}
+
+// Error returns why the key was refused.
+func (e *KeyError) Error() string { return e.Why }
+
+// Unwrap returns ErrRefused.
+func (e *KeyError) Unwrap() error { return ErrRefused }
