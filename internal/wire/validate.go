@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"math"
 	"unicode/utf8"
 )
 
@@ -44,6 +45,9 @@ type form struct {
 	width uint8 // 0, 1, 2, 4 or 8
 	mask  uint8 // of the number's bits in the code, if width is 0
 }
+
+// codeBytes8 is the code of byte strings of up to 255 bytes.
+const codeBytes8 = 0xc4
 
 // forms holds the form of every code byte. It is never changed.
 var forms = makeForms()
@@ -103,18 +107,26 @@ func validate(b []byte, lim Limits) *Error {
 		lim.Elements = len(b)
 	}
 	var (
-		owed  [MaxDepth]int // elements yet to come in each open array
+		owed  = math.MaxInt // values to come in the innermost open array; outside of all, no end of them
+		outer [MaxDepth]int // owed of the arrays around it
 		depth int           // how many arrays are open
 		left  = lim.Elements
+		pos   int
 	)
-	for pos := 0; pos < len(b); {
-		if depth > 0 {
-			owed[depth-1]--
+	for ; pos < len(b); owed-- {
+		for owed == 0 {
+			depth--
+			owed = outer[depth]
+		}
+		// What the stream is made of, keys and values of up to 255 bytes, takes
+		// a shortcut; it is one case of what follows.
+		if b[pos] == codeBytes8 && pos+1 < len(b) {
+			if end := pos + 2 + int(b[pos+1]); end <= len(b) {
+				pos = end
+				continue
+			}
 		}
 		f := &forms[b[pos]]
-		if f.kind == kindRefused {
-			return &Error{Offset: pos, Err: ErrRefused}
-		}
 		body := pos + 1 + int(f.width) // what follows the number
 		if body > len(b) {
 			return &Error{Offset: pos, Err: ErrTruncated}
@@ -127,6 +139,8 @@ func validate(b []byte, lim Limits) *Error {
 			return &Error{Offset: pos, Err: ErrTruncated}
 		}
 		switch f.kind {
+		case kindRefused:
+			return &Error{Offset: pos, Err: ErrRefused}
 		case kindBytes:
 			body += int(n)
 		case kindText:
@@ -142,15 +156,15 @@ func validate(b []byte, lim Limits) *Error {
 				return &Error{Offset: pos, Err: ErrElements}
 			}
 			left -= int(n)
-			owed[depth] = int(n)
+			outer[depth] = owed - 1
 			depth++
+			owed = int(n) + 1 // the loop counts this value off
 		}
 		pos = body
-		// The value may have been the last one of its array, which may have
-		// been the last one of its own.
-		for depth > 0 && owed[depth-1] == 0 {
-			depth--
-		}
+	}
+	for owed == 0 {
+		depth--
+		owed = outer[depth]
 	}
 	if depth > 0 {
 		return &Error{Offset: len(b), Err: ErrTruncated}
