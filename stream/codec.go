@@ -83,28 +83,32 @@ const commitFields = 5
 // given to it: it takes memory in proportion to them and reports the first
 // thing that is wrong with a *wire.Error inside its error.
 type Decoder struct {
-	r    *wire.Reader
+	r    wire.Reader
 	next uint64 // offset the next commit must have; 0: any
 }
 
 // NewDecoder returns a Decoder of the commits in body. It checks the body's
 // encoding, all of it, at once, in time linear in its length.
 func NewDecoder(body []byte) *Decoder {
-	return &Decoder{r: wire.NewReader(body, wire.Limits{Depth: 2})}
+	d := new(Decoder)
+	d.r.Reset(body, wire.Limits{Depth: 2})
+	return d
 }
 
 // Next decodes the next commit into c and reports whether there was one. It
-// reuses c.Ops; keys and values are parts of the body. A body that is damaged
-// anywhere inside a commit yields nothing of that commit: c is zero then.
+// reuses c.Ops; keys and values are parts of the body. If there is none, or
+// anything in it is wrong, c has no ops and is zero otherwise.
 //
 // Offsets ascend by one from commit to commit.
 func (d *Decoder) Next(c *Commit) bool {
+	*c = Commit{Ops: c.Ops[:0]}
 	if !d.r.More() {
-		*c = Commit{}
 		return false
 	}
-	ops := c.Ops[:0]
 	n := d.header(c)
+	if cap(c.Ops) < n {
+		c.Ops = make([]Op, 0, n)
+	}
 	size := 0
 	for range n {
 		at := d.r.Offset()
@@ -114,28 +118,24 @@ func (d *Decoder) Next(c *Commit) bool {
 		} else {
 			op.Value = d.r.Bytes()
 		}
-		if d.r.Err() != nil {
-			break
-		}
-		if len(op.Key) == 0 {
+		size += op.size()
+		switch {
+		case len(op.Key) == 0:
 			d.r.Fail(at, errKey)
-			break
-		}
-		if size += op.size(); size > MaxCommitBytes {
+		case size > MaxCommitBytes:
 			d.r.Fail(at, errSize)
-			break
 		}
-		ops = append(ops, op)
+		c.Ops = append(c.Ops, op)
 	}
 	if d.r.Err() != nil {
-		*c = Commit{}
+		*c = Commit{Ops: c.Ops[:0]}
 		return false
 	}
-	c.Ops = ops
 	return true
 }
 
-// header decodes a commit as far as the ops and returns how many follow.
+// header decodes a commit as far as the ops and returns how many follow: none
+// if anything is wrong. So many are really there, at two bytes or more each.
 func (d *Decoder) header(c *Commit) int {
 	d.r.Field("commit").ArrayN(commitFields)
 	at := d.r.Offset()
@@ -151,6 +151,9 @@ func (d *Decoder) header(c *Commit) int {
 	n := d.r.Field("ops").ArrayMax(2 * MaxOps)
 	if n == 0 || n%2 != 0 {
 		d.r.Fail(at, wire.ErrRange)
+	}
+	if d.r.Err() != nil {
+		return 0
 	}
 	return n / 2
 }
