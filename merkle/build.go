@@ -1,0 +1,120 @@
+package merkle
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+)
+
+// ErrOrder is returned by Builder.Add for a key that is not above the one
+// added before it.
+var ErrOrder = errors.New("merkle: keys do not ascend")
+
+// A Builder makes a tree from items that come in key order, in O(1) each, with
+// full nodes: it takes less time and memory than Put. The zero Builder is
+// ready. It is not safe for concurrent use.
+type Builder struct {
+	owner  *owner
+	leaf   node   // being filled
+	last   []byte // the key added last
+	sep    []byte // the separator before leaf
+	sum    Summary
+	levels []level // inner nodes being filled, the lowest first
+}
+
+// A level is an inner node that is being filled.
+type level struct {
+	node
+	sep []byte // the separator before it
+}
+
+// Add adds an item behind all others. It copies key. If the key does not
+// ascend strictly it returns ErrOrder and adds nothing.
+func (b *Builder) Add(key []byte, hash uint64) error {
+	n := b.leaf.keys.len()
+	if b.owner == nil {
+		b.owner = new(owner)
+	} else if bytes.Compare(b.last, key) >= 0 {
+		return ErrOrder
+	}
+	if n > 0 && !b.leaf.hasRoom(key) {
+		b.finishLeaf()
+		b.sep = append(b.sep[:0], separator(key, lcp(b.last, key))...)
+		n = 0
+	}
+	b.leaf.insertItem(n, key, hash)
+	b.last = append(b.last[:0], key...)
+	return nil
+}
+
+// Tree returns the tree of all items added, and empties the builder.
+func (b *Builder) Tree() *Tree {
+	if b.owner == nil {
+		return new(Tree)
+	}
+	b.finishLeaf()
+	for l := 0; ; l++ {
+		top := &b.levels[l]
+		if l == len(b.levels)-1 {
+			t := &Tree{sum: top.node.sum(), owner: b.owner, root: top.kids[0].kid}
+			if len(top.kids) > 1 {
+				t.root = b.exact(&top.node)
+			}
+			*b = Builder{}
+			return t
+		}
+		b.finishLevel(l)
+	}
+}
+
+// finishLeaf hands the leaf that was being filled to the level above.
+func (b *Builder) finishLeaf() {
+	leaf := b.exact(&b.leaf)
+	b.push(0, b.sep, entry{leaf.sum(), leaf})
+	b.leaf.keys.reset()
+	b.leaf.hashes = b.leaf.hashes[:0]
+}
+
+// push adds a child, and the separator before it, to the inner node that is
+// being filled at that level.
+func (b *Builder) push(l int, sep []byte, e entry) {
+	if l == len(b.levels) {
+		b.levels = append(b.levels, level{})
+	}
+	n := &b.levels[l]
+	if len(n.kids) > 0 && !n.hasRoom(sep) {
+		b.finishLevel(l)
+		n = &b.levels[l]
+	}
+	if len(n.kids) == 0 {
+		n.sep = append(n.sep[:0], sep...)
+	} else {
+		n.keys.insert(n.keys.len(), sep)
+	}
+	n.kids = append(n.kids, e)
+}
+
+// finishLevel hands the inner node that was being filled to the level above.
+func (b *Builder) finishLevel(l int) {
+	n := &b.levels[l]
+	done := b.exact(&n.node)
+	b.push(l+1, n.sep, entry{done.sum(), done})
+	n = &b.levels[l]
+	n.keys.reset()
+	n.kids = n.kids[:0]
+}
+
+// exact returns a copy of n without room to spare.
+func (b *Builder) exact(n *node) *node {
+	return &node{
+		keys:   pack(0, run{&n.keys, 0, n.keys.len()}),
+		owner:  b.owner,
+		hashes: slices.Clone(n.hashes),
+		kids:   slices.Clone(n.kids),
+	}
+}
+
+// reset empties the list and keeps its memory.
+func (p *packed) reset() {
+	*p = packed{slab: p.slab[:0], ends: p.ends[:0]}
+}
