@@ -1,0 +1,177 @@
+package diff
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/sdiff/sdiff/merkle"
+)
+
+// unknown is the peer's count of a range of which it has said nothing yet.
+const unknown = math.MaxUint64
+
+// decide adds to the next level what is to be said of a range of this side's
+// items, given how many the peer has in it, which is not zero. The range
+// differs, or nothing is known of it.
+func (s *Session) decide(lo, hi, theirs uint64) {
+	n := hi - lo
+	t := task{lo: lo, hi: hi}
+	switch few := uint64(s.cfg.Items); {
+	case n == 0:
+		t.kind = taskEmpty
+	case n <= few:
+		t.kind = taskList
+	case theirs <= few:
+		t.kind = taskAsk
+	default:
+		t.kind = taskSplit
+		// From n > few >= 1 and Parts >= 2 follows that there are two parts at
+		// least, and no more than there are items.
+		t.parts = uint16(min(max(2, (n-1)/few+1), uint64(s.cfg.Parts)))
+	}
+	s.add(t)
+}
+
+// add appends a task to the next level, or counts it as lost.
+func (s *Session) add(t task) {
+	if len(s.next.tasks) >= s.cfg.MaxPending || s.in.gap > math.MaxUint32 {
+		s.in.lost++
+		return
+	}
+	t.skip = uint32(s.in.gap)
+	s.in.gap = 0
+	s.next.tasks = append(s.next.tasks, t)
+	s.stats.Peak = max(s.stats.Peak, len(s.said.tasks)+len(s.next.tasks))
+}
+
+// talk sends as much of this side's level as the window lets it. At the last
+// piece the turn goes to the peer or, if nothing was said that it could
+// answer, the comparison ends.
+func (s *Session) talk() []Message {
+	var out []Message
+	for s.unacked < s.cfg.Window {
+		m := s.piece()
+		out = append(out, m)
+		s.stats.MessagesOut++
+		s.stats.BytesOut += uint64(m.size())
+		if !m.more {
+			s.said.bitmaps = s.said.bitmaps[:0]
+			s.endTalk()
+			break
+		}
+		s.unacked++
+	}
+	return out
+}
+
+// endTalk decides what follows this side's level.
+func (s *Session) endTalk() {
+	s.stats.Levels = s.level
+	s.level++
+	s.at = cursor{}
+	for i := range s.said.tasks {
+		if s.said.tasks[i].answers() > 0 {
+			s.phase = phaseListen
+			s.in = inbound{}
+			return
+		}
+	}
+	s.phase = phaseDrain
+	s.endDrain()
+}
+
+// endDrain ends the comparison when the last ack is there.
+func (s *Session) endDrain() {
+	if s.phase == phaseDrain && s.unacked == 0 {
+		s.phase = phaseDone
+	}
+}
+
+// piece returns the next message of this side's level.
+func (s *Session) piece() Message {
+	var w entryWriter
+	for s.at.task < len(s.said.tasks) && len(w.out) < s.cfg.FrameBytes {
+		s.say(&w, &s.said.tasks[s.at.task])
+	}
+	m := Message{kind: kindLevel, level: s.level, entries: w.out}
+	if m.more = s.at.task < len(s.said.tasks); !m.more {
+		m.left = s.in.lost
+	}
+	return m
+}
+
+// say writes one entry of a task and moves on.
+func (s *Session) say(w *entryWriter, t *task) {
+	skip := uint64(t.skip)
+	switch t.kind {
+	case taskSplit:
+		s.sayPart(w, t)
+		if s.at.part < int(t.parts) {
+			return
+		}
+	case taskList:
+		w.list(skip, t.hi-t.lo)
+		s.items(t.lo, t.hi, func(_ []byte, hash uint64) {
+			w.out = binary.BigEndian.AppendUint64(w.out, hash)
+		})
+	case taskAsk:
+		w.ask(skip)
+	case taskEmpty:
+		w.list(skip, 0)
+	case taskVerdict:
+		w.verdict(skip, s.said.bitmaps[t.lo:t.hi])
+	default:
+		panic("BUG: diff: a task of no kind")
+	}
+	s.at = cursor{task: s.at.task + 1}
+}
+
+// sayPart writes the summary of one part of a split.
+func (s *Session) sayPart(w *entryWriter, t *task) {
+	lo, hi := t.part(s.at.part)
+	skip := uint64(0)
+	if s.at.part == 0 {
+		skip = uint64(t.skip)
+	}
+	before := s.before(lo)
+	s.at.part++
+	if s.at.part == int(t.parts) {
+		w.summary(skip, nil, s.before(hi).Sub(before))
+		return
+	}
+	// The bound lies between two items of the range, so it lies strictly
+	// within the range's own bounds, though nobody here remembers those.
+	low, _, _ := s.tree.At(hi - 1)
+	high, _, _ := s.tree.At(hi)
+	bound := separator(low, high)
+	s.pos = s.tree.Range(nil, bound)
+	w.summary(skip, bound, s.pos.Sub(before))
+}
+
+// before returns the summary of the items before a rank. The last answer is
+// remembered, as ranges often begin where another ended.
+func (s *Session) before(rank uint64) merkle.Summary {
+	switch rank {
+	case s.pos.Count:
+	case s.all.Count:
+		s.pos = s.all
+	default:
+		key, _, _ := s.tree.At(rank)
+		s.pos = s.tree.Range(nil, key)
+	}
+	return s.pos
+}
+
+// items calls fn for the items from rank lo up to but without hi. The key is
+// valid during the call.
+func (s *Session) items(lo, hi uint64, fn func(key []byte, hash uint64)) {
+	key, _, ok := s.tree.At(lo)
+	if !ok || lo >= hi {
+		return
+	}
+	s.tree.Ascend(key, nil, func(key []byte, hash uint64) bool {
+		fn(key, hash)
+		lo++
+		return lo < hi
+	})
+}
