@@ -43,8 +43,34 @@ func BenchmarkDecode(b *testing.B) {
 	perOp(b, len(in.Ops), len(body))
 }
 
-// perOp reports time per op and how many bytes an op has in its encoding.
+// perOp reports time per op, which is an item here, and how many bytes an op has in its encoding.
 func perOp(b *testing.B, ops, bytes int) {
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*ops), "ns/op1")
-	b.ReportMetric(float64(bytes)/float64(ops), "wire-B/op1")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*ops), "ns/item")
+	b.ReportMetric(float64(bytes)/float64(ops), "wire-B/item")
+}
+
+// BenchmarkTail has one reader that keeps up with a writer of small records.
+func BenchmarkTail(b *testing.B) {
+	tail := stream.NewTail(1 << 20)
+	r := record(1, 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		tail.Append(r)
+		if recs, ok := tail.Read(r.First, 64<<10); !ok || len(recs) != 1 {
+			b.Fatal("the record is not there")
+		}
+		r.First++
+		r.Last++
+	}
+}
+
+// BenchmarkRecordFrom cuts the last of 1000 commits off a record.
+func BenchmarkRecordFrom(b *testing.B) {
+	r := record(1, 1000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := r.From(1000); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

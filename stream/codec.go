@@ -84,7 +84,7 @@ const commitFields = 5
 // thing that is wrong with a *wire.Error inside its error.
 type Decoder struct {
 	r    wire.Reader
-	next uint64 // offset the next commit must have; 0: any
+	last uint64 // offset of the commit before; 0: none yet
 }
 
 // NewDecoder returns a Decoder of the commits in body. It checks the body's
@@ -137,17 +137,11 @@ func (d *Decoder) Next(c *Commit) bool {
 // header decodes a commit as far as the ops and returns how many follow: none
 // if anything is wrong. So many are really there, at two bytes or more each.
 func (d *Decoder) header(c *Commit) int {
-	d.r.Field("commit").ArrayN(commitFields)
-	at := d.r.Offset()
-	c.Offset = d.r.Field("offset").Uint()
-	if c.Offset == 0 || d.next != 0 && c.Offset != d.next {
-		d.r.Fail(at, errOffset)
-	}
-	d.next = c.Offset + 1
+	c.Offset = d.offset()
 	c.Time = d.r.Field("time").Uint()
 	c.Fingerprint.Count = d.r.Field("count").Uint()
 	c.Fingerprint.Sum = d.r.Field("sum").Uint()
-	at = d.r.Offset()
+	at := d.r.Offset()
 	n := d.r.Field("ops").ArrayMax(2 * MaxOps)
 	if n == 0 || n%2 != 0 {
 		d.r.Fail(at, wire.ErrRange)
@@ -158,19 +152,26 @@ func (d *Decoder) header(c *Commit) int {
 	return n / 2
 }
 
+// offset begins a commit and decodes its offset, which must follow the one
+// before.
+func (d *Decoder) offset() uint64 {
+	d.r.Field("commit").ArrayN(commitFields)
+	at := d.r.Offset()
+	offset := d.r.Field("offset").Uint()
+	if offset == 0 || d.last != 0 && offset != d.last+1 {
+		d.r.Fail(at, errOffset)
+	}
+	d.last = offset
+	return offset
+}
+
 // skip passes over the next commit as Next would, but looks at its offset
 // only, and returns that; ok is false if there was none.
 func (d *Decoder) skip() (offset uint64, ok bool) {
 	if !d.r.More() {
 		return 0, false
 	}
-	d.r.Field("commit").ArrayN(commitFields)
-	at := d.r.Offset()
-	offset = d.r.Field("offset").Uint()
-	if offset == 0 || d.next != 0 && offset != d.next {
-		d.r.Fail(at, errOffset)
-	}
-	d.next = offset + 1
+	offset = d.offset()
 	for range commitFields - 1 {
 		d.r.Skip()
 	}
