@@ -149,7 +149,7 @@ func TestDecoderRefuses(t *testing.T) {
 		{"value is an integer", head + "92c4016101", "wire: ops: unexpected type at byte 27"},
 		{"array in the ops", head + "92c4016190", "wire: nested too deep at byte 27"},
 		{"too many ops", head + "dd000186a2" + strings.Repeat("c40161c0", 50_001), "wire: ops: out of range at byte 23"},
-		{"too large", head + "92c4016b" + "c600356800" + strings.Repeat("00", 3_500_032), "wire: ops: commit is too large at byte 24"},
+		{"too large", head + "92c4016b" + "c6003567d0" + strings.Repeat("00", 3_499_984), "wire: ops: commit is too large at byte 24"},
 		{"long form of a short key", head + "92c5000161c0", "wire: not the shortest encoding at byte 24"},
 	}
 	for _, tt := range tests {

@@ -18,7 +18,7 @@ func (r Record) From(offset uint64) (Record, error) {
 		switch got, ok := d.skip(); {
 		case !ok && d.Err() != nil:
 			return Record{}, d.Err()
-		case !ok || got > offset:
+		case !ok:
 			return Record{}, r.mismatch()
 		case got == offset:
 			return Record{First: offset, Last: r.Last, Body: r.Body[at:]}, nil
@@ -35,7 +35,7 @@ func CheckRecord(r Record) error {
 		next = r.First
 	)
 	for d.Next(&c) {
-		if c.Offset != next || next > r.Last {
+		if c.Offset != next {
 			return r.mismatch()
 		}
 		next++

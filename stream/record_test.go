@@ -58,6 +58,7 @@ func TestCheckRecord(t *testing.T) {
 		"other first":   {First: 9, Last: 12, Body: r.Body},
 		"later first":   {First: 11, Last: 12, Body: r.Body},
 		"other last":    {First: 10, Last: 13, Body: r.Body},
+		"shifted":       {First: 9, Last: 11, Body: r.Body},
 		"earlier last":  {First: 10, Last: 11, Body: r.Body},
 		"upside down":   {First: 12, Last: 10, Body: r.Body},
 		"empty":         {First: 10, Last: 12},

@@ -159,10 +159,13 @@ func TestTailAgainstModel(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
-				r := record(next, rapid.IntRange(1, 6).Draw(t, "commits"))
-				tail.Append(r)
-				next = r.Last + 1
-				kept = append(kept, r)
+				n := rapid.IntRange(1, 6).Draw(t, "commits")
+				for range rapid.IntRange(1, 15).Draw(t, "records") {
+					r := record(next, n)
+					tail.Append(r)
+					next = r.Last + 1
+					kept = append(kept, r)
+				}
 				expect(t, true)
 			},
 			"reset": func(t *rapid.T) {

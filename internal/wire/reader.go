@@ -60,7 +60,7 @@ func (r *Reader) Close() error {
 	return r.Err()
 }
 
-// Offset returns how many bytes have been read.
+// Offset returns how many bytes have been read without an error.
 func (r *Reader) Offset() int { return r.in.pos }
 
 // More reports whether another value follows and all is well.

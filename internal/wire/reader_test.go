@@ -62,8 +62,25 @@ func TestReaderErrors(t *testing.T) {
 		if tt.read(r); fmt.Sprint(r.Close()) != tt.want {
 			t.Errorf("%s: %v, want %s", tt.name, r.Err(), tt.want)
 		}
+		if e, ok := errors.AsType[*wire.Error](r.Err()); !ok || r.Offset() != e.Offset {
+			t.Errorf("%s: stands at byte %d after %v", tt.name, r.Offset(), r.Err())
+		}
 		if r.More() || r.Array() != 0 || r.Uint() != 0 || r.Bytes() != nil || r.StringMax(9) != "" || r.Bool() || r.IsNil() {
 			t.Errorf("%s: reads on after the error", tt.name)
+		}
+	}
+}
+
+// TestBytesEndWhereTheyEnd checks that an append to what was read cannot reach
+// the values behind it.
+func TestBytesEndWhereTheyEnd(t *testing.T) {
+	for _, n := range []int{0, 1, 255, 256, 65535, 65536} {
+		w := wire.NewWriter(nil)
+		w.Bytes(make([]byte, n))
+		w.Uint(1)
+		r := wire.NewReader(w.Out(), wire.Limits{})
+		if b := r.BytesN(n); b == nil || len(b) != n || cap(b) != n || r.Uint() != 1 {
+			t.Errorf("%d bytes: read %d with capacity %d, then %v", n, len(b), cap(b), r.Err())
 		}
 	}
 }
