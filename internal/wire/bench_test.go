@@ -1,17 +1,13 @@
-package wire_test
+package wire
 
-import (
-	"testing"
-
-	"github.com/sdiff/sdiff/internal/wire"
-)
+import "testing"
 
 // benchElements is how many values one round of a benchmark has.
 const benchElements = 2000
 
 // writeItems writes what the stream is made of: byte strings of 16 and 100
 // bytes in turn.
-func writeItems(w *wire.Writer) {
+func writeItems(w *Writer) {
 	var value [100]byte
 	w.Array(benchElements)
 	for range benchElements / 2 {
@@ -20,7 +16,7 @@ func writeItems(w *wire.Writer) {
 	}
 }
 
-func writeUints(w *wire.Writer) {
+func writeUints(w *Writer) {
 	w.Array(benchElements)
 	for i := range uint64(benchElements) {
 		w.Uint(i * i * i * i)
@@ -30,10 +26,10 @@ func writeUints(w *wire.Writer) {
 func BenchmarkWriter(b *testing.B) {
 	for _, bb := range []struct {
 		name  string
-		write func(*wire.Writer)
+		write func(*Writer)
 	}{{"bytes", writeItems}, {"uints", writeUints}} {
 		b.Run(bb.name, func(b *testing.B) {
-			w := wire.NewWriter(nil)
+			w := NewWriter(nil)
 			b.ReportAllocs()
 			for b.Loop() {
 				w.Reset(w.Out()[:0])
@@ -44,11 +40,12 @@ func BenchmarkWriter(b *testing.B) {
 	}
 }
 
+// BenchmarkReader includes the check in what it calls reading.
 func BenchmarkReader(b *testing.B) {
-	w := wire.NewWriter(nil)
+	w := NewWriter(nil)
 	writeItems(w)
 	items := w.Out()
-	w = wire.NewWriter(nil)
+	w = NewWriter(nil)
 	writeUints(w)
 	uints := w.Out()
 
@@ -58,30 +55,41 @@ func BenchmarkReader(b *testing.B) {
 			name = "uints/check"
 		}
 		b.Run(name, func(b *testing.B) {
-			var r wire.Reader
+			var r Reader
 			b.ReportAllocs()
 			for b.Loop() {
-				r.Reset(in, wire.Limits{})
+				r.Reset(in, Limits{})
 			}
 			perElement(b)
 		})
 	}
 	b.Run("bytes/read", func(b *testing.B) {
-		var r wire.Reader
+		var r Reader
 		b.ReportAllocs()
 		for b.Loop() {
-			r.Reset(items, wire.Limits{})
+			r.Reset(items, Limits{})
 			for range r.Array() {
 				r.Bytes()
 			}
 		}
 		perElement(b)
 	})
-	b.Run("uints/read", func(b *testing.B) {
-		var r wire.Reader
+	b.Run("bytes/read by the library", func(b *testing.B) {
+		var r Reader
 		b.ReportAllocs()
 		for b.Loop() {
-			r.Reset(uints, wire.Limits{})
+			r.Reset(items, Limits{})
+			for range r.Array() {
+				r.bytesLib(len(items))
+			}
+		}
+		perElement(b)
+	})
+	b.Run("uints/read", func(b *testing.B) {
+		var r Reader
+		b.ReportAllocs()
+		for b.Loop() {
+			r.Reset(uints, Limits{})
 			for range r.Array() {
 				r.Uint()
 			}

@@ -10,8 +10,9 @@
 //
 // The msgpack library allocates what a length says before it has seen the
 // bytes, recurses as deep as the input nests, and cuts integers to fit. Here
-// its low-level Encoder and Decoder see checked bytes only. The check needs no
-// recursion and no allocation, and refuses
+// its low-level Encoder and Decoder see checked bytes only, and byte strings of
+// up to 255 bytes, of which the stream is made, are read without them. The
+// check needs no recursion and no allocation, and refuses
 //
 //   - an integer, length or count that is not in its shortest form,
 //   - negative integers, floats, maps and extension types,
