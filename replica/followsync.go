@@ -1,0 +1,456 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sdiff/sdiff/diff"
+	"github.com/sdiff/sdiff/merkle"
+	"github.com/sdiff/sdiff/replica/store"
+	"github.com/sdiff/sdiff/stream"
+)
+
+// Bounds of a comparison on the follower's side.
+const (
+	maxRounds   = 8        // comparisons within one repair
+	maxTouched  = 1 << 20  // keys remembered that the stream touched meanwhile
+	maxAnswered = 10 << 20 // keys remembered that the master answered for
+	deleteChunk = 2000     // deletes in one transaction
+	maxAsks     = 16       // requests that wait for the repair under way
+)
+
+// A followSync is the follower's side of one repair or dry run, which is one
+// comparison or several. It is owned by the follower's loop.
+type followSync struct {
+	f    *Follower
+	ask  *ask // who asked, or nil
+	rep  Report
+	in0  uint64 // the connection's traffic when it began
+	out0 uint64
+
+	round
+}
+
+// A round is one comparison at one offset.
+type round struct {
+	id   uint64
+	snap *merkle.Snapshot // at the offset of the comparison; nil before
+	diff *diff.Session
+	// only holds the items that only the follower holds, by their hashes then;
+	// ranges, where the master holds nothing at all.
+	only   merkle.Tree
+	ranges []diff.Finding
+	// answered holds the keys of both that differ: the master has sent them,
+	// or said that it cannot.
+	answered merkle.Tree
+	// touched holds the keys that the stream has touched since.
+	touched merkle.Tree
+	full    bool // one of the sets above is full: nothing may be deleted
+	put     uint64
+	bad     uint64 // unsendable
+	extra   uint64 // to delete
+	del     *deletion
+}
+
+// An ask is a request of Repair on its way through the loop.
+type ask struct {
+	opts  RepairOptions
+	diffc chan dryBatch // to the caller, for a dry run; capacity chunkWindow+1
+	donec chan result   // capacity one
+}
+
+type result struct {
+	rep  Report
+	err  error
+	rest *rest // of a dry run: what only the follower holds
+}
+
+func (a *ask) finish(rep Report, err error) {
+	if a != nil {
+		a.donec <- result{rep: rep, err: err}
+	}
+}
+
+// startSync begins a repair. There is a session and no repair.
+func (f *Follower) startSync(a *ask, why string) {
+	y := &followSync{f: f, ask: a}
+	y.rep = Report{Start: time.Now(), Before: f.tree.Summary().String(), DryRun: a != nil && a.opts.DryRun}
+	y.in0, y.out0 = f.link.peer.conn.Traffic()
+	f.sync = y
+	f.cfg.Logger.Info("comparing with the master", "why", why, "dry_run", y.rep.DryRun)
+	y.begin()
+}
+
+// begin asks the master for a comparison.
+func (y *followSync) begin() {
+	y.rep.Rounds++
+	y.rep.RoundTrips++
+	y.f.syncs++
+	y.round = round{id: y.f.syncs}
+	y.send(frameSyncAsk, syncAsk{y.id, y.rep.DryRun}.append())
+}
+
+func (y *followSync) send(typ byte, body []byte) { y.f.link.peer.send(typ, body) }
+
+func (y *followSync) state() State {
+	if y.put > 0 || y.del != nil {
+		return Repairing
+	}
+	return Comparing
+}
+
+func (y *followSync) handle(fr frame) error {
+	switch fr.typ {
+	case frameSyncQueued:
+		p, err := parsePair("sync queued", fr.body)
+		if err == nil && p.id == y.id {
+			y.f.cfg.Logger.Info("the master serves its limit of comparisons: waiting", "limit", p.n)
+		}
+		return err
+	case frameSyncStart:
+		p, err := parseSyncPoint(fr.body)
+		if err != nil || p.id != y.id {
+			return err
+		}
+		return y.start(p)
+	case frameCompare:
+		c, err := parseCompare(fr.body)
+		if err != nil || c.id != y.id {
+			return err
+		}
+		return y.compare(c)
+	case frameItems, frameKeys:
+		c, err := parseChunk(fr.typ, fr.body)
+		if err != nil || c.id != y.id {
+			return err
+		}
+		if y.snap == nil {
+			return protocolErrorf("a chunk before the comparison began")
+		}
+		if fr.typ == frameKeys {
+			return y.keys(c)
+		}
+		return y.items(c)
+	case frameSyncDone:
+		p, err := parseSyncPoint(fr.body)
+		if err != nil || p.id != y.id {
+			return err
+		}
+		return y.settle(p)
+	}
+	return nil
+}
+
+// start takes the follower's snapshot at the offset of the master's.
+func (y *followSync) start(p syncPoint) error {
+	f := y.f
+	if y.snap != nil || p.pos.Offset != f.meta.Position.Offset {
+		return protocolErrorf("a comparison at %d, but the copy stands at %d", p.pos.Offset, f.meta.Position.Offset)
+	}
+	y.snap = f.tree.Snapshot()
+	y.diff = diff.New(y.snap, diff.Config{})
+	y.rep.Offset, y.rep.Master = p.pos.Offset, p.pos.Fingerprint.String()
+	if y.snap.Summary() == p.pos.Fingerprint {
+		return y.same()
+	}
+	msgs, err := y.diff.Start()
+	if err != nil {
+		return &fatalError{fmt.Errorf("BUG: %w", err)}
+	}
+	y.sendDiff(msgs)
+	return nil
+}
+
+func (y *followSync) sendDiff(msgs []diff.Message) {
+	for _, m := range msgs {
+		y.send(frameCompare, compare{y.id, m.Append(nil)}.append())
+	}
+}
+
+func (y *followSync) compare(c compare) error {
+	if y.diff == nil {
+		return protocolErrorf("a comparison message before the comparison began")
+	}
+	m, err := diff.Parse(c.msg)
+	if err != nil {
+		return protocolErrorf("%v", err)
+	}
+	out, err := y.diff.Step(m)
+	if err != nil {
+		return protocolErrorf("%v", err)
+	}
+	y.sendDiff(out)
+	for found := y.diff.Findings(); len(found) > 0; found = y.diff.Findings() {
+		for _, fi := range found {
+			if fi.Key == nil {
+				y.ranges = append(y.ranges, fi)
+			} else {
+				y.only.Put(fi.Key, fi.Hash)
+			}
+		}
+	}
+	return nil
+}
+
+// touch notes that the stream has written a key: what the comparison says of
+// it is out of date.
+func (y *followSync) touch(key []byte) {
+	if y.snap == nil || y.full {
+		return
+	}
+	y.touched.Put(key, 0)
+	y.full = y.touched.Summary().Count > maxTouched
+}
+
+// answer notes that the master holds a key that differs, and counts it.
+func (y *followSync) answer(key []byte) Kind {
+	if _, ok := y.snap.Get(key); !ok {
+		y.rep.Missing++
+		return Missing
+	}
+	y.rep.Changed++
+	y.answered.Put(key, 0)
+	if y.answered.Summary().Count > maxAnswered {
+		y.full = true
+	}
+	return Changed
+}
+
+// items applies a chunk of the master's state at the very position where the
+// copy stands.
+func (y *followSync) items(c chunk) error {
+	f := y.f
+	if y.rep.DryRun {
+		return protocolErrorf("items in a dry run")
+	}
+	if c.offset != f.meta.Position.Offset {
+		return protocolErrorf("a chunk of offset %d, but the copy stands at %d", c.offset, f.meta.Position.Offset)
+	}
+	ops := c.ops
+	if c.unsendable != nil {
+		ops = nil
+	}
+	for i, op := range c.ops {
+		y.answer(op.Key)
+		switch {
+		case c.unsendable[i]:
+			y.bad++
+		case c.unsendable != nil:
+			ops = append(ops, op)
+		}
+	}
+	// One chunk is one transaction, unless this store takes less at once.
+	for len(ops) > 0 {
+		n := fitting(ops, f.lim)
+		if err := f.applyRepair(ops[:n], nil); err != nil {
+			return err
+		}
+		y.put += uint64(n)
+		y.rep.Put += uint64(n)
+		ops = ops[n:]
+	}
+	y.send(frameChunkAck, pair{c.id, c.seq}.append())
+	return nil
+}
+
+// fitting returns how many of the ops fit one transaction, at least one.
+func fitting(ops []stream.Op, lim store.Limits) int {
+	bytes := 0
+	for i := range ops {
+		bytes += stream.Size(ops[i : i+1])
+		if i > 0 && (i == lim.CommitOps || bytes > lim.CommitBytes) {
+			return i
+		}
+	}
+	return len(ops)
+}
+
+// settle is called when everything the master found has arrived. What only the
+// follower holds is deleted now, if that may be.
+func (y *followSync) settle(p syncPoint) error {
+	if y.diff == nil || !y.diff.Done() {
+		return protocolErrorf("the comparison is declared over before it is")
+	}
+	y.rep.RoundTrips += (y.diff.Stats().Levels + 1) / 2
+	s := y.diff.Stats()
+	y.rep.CompareBytes += s.BytesIn + s.BytesOut
+	y.rep.Master, y.rep.Unsendable = p.pos.Fingerprint.String(), y.bad
+	left := p.left + y.diff.Left()
+	if y.rep.DryRun {
+		return y.settleDry(left)
+	}
+	if left > 0 || y.full {
+		// What was found is mended; who may be deleted is not known.
+		return y.judge("a limit of the comparison was hit")
+	}
+	y.del = &deletion{only: y.only.Snapshot(), ranges: y.ranges}
+	y.extra = y.del.count(y)
+	y.rep.Extra += y.extra
+	if why, option := y.guard(p); why != "" {
+		y.rep.NeedsConsent = option
+		return y.end(Different, why)
+	}
+	if y.extra == 0 {
+		return y.judge("")
+	}
+	return nil // work goes on
+}
+
+// guard says why the deletes may not be done without a person's consent (R9).
+func (y *followSync) guard(p syncPoint) (why, option string) {
+	f := y.f
+	if y.extra == 0 || y.ask != nil && y.ask.opts.AllowMassDelete {
+		return "", ""
+	}
+	const opt = "--allow-mass-delete"
+	switch base := f.meta.Verified; {
+	case p.pos.Fingerprint.Count == 0:
+		return fmt.Sprintf("the master holds nothing; %d keys would be deleted", y.extra), opt
+	case base >= 100 && 2*(f.meta.Deleted+y.extra) > base:
+		return fmt.Sprintf("%d keys would be deleted, with %d deleted since the copy was last verified: more than half of the %d it held then", y.extra, f.meta.Deleted, base), opt
+	}
+	return "", ""
+}
+
+// workc is ready while there are deletes to do. It may be called on nil.
+func (y *followSync) workc() <-chan struct{} {
+	if y == nil || y.del == nil {
+		return nil
+	}
+	return closedc
+}
+
+// work deletes a chunk of what only the follower holds.
+func (y *followSync) work() error {
+	ops := y.del.next(y, deleteChunk)
+	if len(ops) == 0 {
+		return y.judge("")
+	}
+	if err := y.f.applyRepair(ops, func(m *store.Meta) { m.Deleted += uint64(len(ops)) }); err != nil {
+		return err
+	}
+	y.rep.Deleted += uint64(len(ops))
+	return nil
+}
+
+// judge decides what a round has come to: only equal fingerprints at the same
+// offset make a repair verified (R6).
+func (y *followSync) judge(limit string) error {
+	f := y.f
+	y.del = nil
+	switch {
+	case f.tree.Summary() == f.meta.Position.Fingerprint:
+		return y.same()
+	case y.bad > 0:
+		return y.end(Different, fmt.Sprintf("%d keys are damaged at the master and were left as they are here", y.bad))
+	case y.rep.Rounds >= maxRounds && limit != "":
+		return y.end(Unknown, limit)
+	case y.rep.Rounds >= maxRounds:
+		return y.end(Different, fmt.Sprintf("still different after %d rounds", y.rep.Rounds))
+	}
+	y.send(frameSyncResult, syncResult{y.id, string(Different), limit}.append())
+	y.begin()
+	return nil
+}
+
+// same ends a repair or dry run that found the copy to be the master's.
+func (y *followSync) same() error {
+	f := y.f
+	if !f.meta.Complete || f.meta.Deleted > 0 || f.meta.Verified != f.meta.Position.Fingerprint.Count {
+		if !y.rep.DryRun || f.meta.Complete {
+			meta := f.meta
+			meta.Complete, meta.Deleted, meta.Verified = true, 0, f.tree.Summary().Count
+			if err := f.write(&store.Txn{Meta: meta}); err != nil {
+				return err
+			}
+		}
+	}
+	f.drift = driftState{}
+	if y.rep.Missing+y.rep.Extra+y.rep.Changed > 0 {
+		return y.end(Repaired, "")
+	}
+	return y.end(Same, "")
+}
+
+// end tells the master and whoever asked how it came out.
+func (y *followSync) end(o Outcome, why string) error {
+	y.send(frameSyncResult, syncResult{y.id, string(o), why}.append())
+	y.finish(o, why, nil)
+	return nil
+}
+
+// abandon ends a repair whose session is gone: nobody can tell how it is.
+func (y *followSync) abandon(why string) { y.finish(Unknown, why, nil) }
+
+func (y *followSync) finish(o Outcome, why string, rest *rest) {
+	f := y.f
+	y.rep.Outcome, y.rep.Reason = o, why
+	y.rep.After = f.tree.Summary().String()
+	y.rep.Took = time.Since(y.rep.Start)
+	if f.link != nil {
+		in, out := f.link.peer.conn.Traffic()
+		y.rep.BytesIn, y.rep.BytesOut = in-y.in0, out-y.out0
+	}
+	rep := y.rep
+	f.sync = nil
+	if !rep.DryRun {
+		f.last = &rep
+		if o != Same && o != Repaired {
+			f.drift.failed(time.Now(), why)
+		}
+	}
+	f.cfg.Logger.Info("comparison ended", "outcome", string(o), "reason", why, "missing", rep.Missing, "extra", rep.Extra, "changed", rep.Changed, "deleted", rep.Deleted, "rounds", rep.Rounds, "bytes_in", rep.BytesIn, "took", rep.Took)
+	if f.cfg.Observer.Repair != nil {
+		f.cfg.Observer.Repair(rep)
+	}
+	if y.ask != nil {
+		y.ask.donec <- result{rep: rep, rest: rest}
+	}
+	f.publish()
+	f.nextAsk()
+}
+
+// Repair compares the copy with the master's and mends what differs, while the
+// stream goes on; with DryRun it changes nothing. It waits for a repair that is
+// under way. If ctx ends it returns at once; a repair
+// that has begun goes on, a dry run does not.
+//
+// The report's Outcome says how it came out. An error means that it could not
+// begin: ErrNotConnected, or ErrRepairing if too many wait already.
+func (f *Follower) Repair(ctx context.Context, opts RepairOptions) (Report, error) {
+	if err := f.ready(ctx); err != nil {
+		return Report{}, err
+	}
+	a := &ask{opts: opts, donec: make(chan result, 1), diffc: make(chan dryBatch, chunkWindow+1)}
+	select {
+	case f.askc <- a:
+	case <-f.endedc:
+		return Report{}, ErrClosed
+	case <-ctx.Done():
+		return Report{}, context.Cause(ctx)
+	}
+	for {
+		select {
+		case b := <-a.diffc:
+			f.report(b, opts.Each)
+		case r := <-a.donec:
+			f.drain(a, opts.Each)
+			r.rest.report(opts.Each)
+			return r.rep, r.err
+		case <-f.endedc:
+			select {
+			case r := <-a.donec:
+				return r.rep, r.err
+			default:
+				return Report{Outcome: Unknown, Reason: "the follower is ending"}, ErrClosed
+			}
+		case <-ctx.Done():
+			select {
+			case f.cancelc <- a:
+			case <-f.endedc:
+			}
+			return Report{Outcome: Unknown, Reason: "interrupted"}, context.Cause(ctx)
+		}
+	}
+}

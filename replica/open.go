@@ -1,0 +1,151 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sdiff/sdiff/merkle"
+	"github.com/sdiff/sdiff/replica/store"
+	"github.com/sdiff/sdiff/stream"
+)
+
+// opened is what a replica finds in its store before it begins.
+type opened struct {
+	meta  store.Meta
+	fresh bool // the store had no meta
+	tree  *merkle.Tree
+	// doubt says in a sentence why the store does not hold what it should;
+	// empty if it does.
+	doubt string
+}
+
+// open reads the store whole: it rebuilds the tree from the items and holds
+// its summary against the one stored with the data and against the head that
+// the store keeps elsewhere. It takes one pass over the data. It writes
+// nothing.
+func open(st store.Store, role store.Role, hash merkle.Hasher, adopt bool) (opened, error) {
+	v, err := st.View()
+	if err != nil {
+		return opened{}, err
+	}
+	defer v.Close()
+	var o opened
+	o.meta, err = v.Meta()
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		o.fresh = true
+	case err != nil:
+		return opened{}, fmt.Errorf("read the store's meta: %w", err)
+	case o.meta.Role != role:
+		return opened{}, &IdentityError{"role", o.meta.Role.String(), role.String()}
+	case o.meta.Hash != hash.ID():
+		return opened{}, &IdentityError{"item hash", o.meta.Hash, hash.ID()}
+	}
+	if o.tree, err = buildTree(v, hash); err != nil {
+		return opened{}, fmt.Errorf("build the tree: %w", err)
+	}
+	found, headAt := o.tree.Summary(), st.Info().Head
+	switch {
+	case o.fresh && headAt != nil:
+		o.doubt = fmt.Sprintf("the database is new, but %v transactions were recorded beside it", headAt.Seq)
+	case o.fresh && found.Count > 0 && !adopt:
+		return opened{}, fmt.Errorf("%w: %d of them", ErrNotEmpty, found.Count)
+	case o.fresh:
+	case headAt != nil && headAt.Seq > o.meta.Seq:
+		o.doubt = fmt.Sprintf("the database is at transaction %d, but %d were recorded beside it: its newest writes are lost", o.meta.Seq, headAt.Seq)
+	case headAt != nil && headAt.Seq == o.meta.Seq && headAt.Summary != o.meta.Summary:
+		o.doubt = fmt.Sprintf("the database says %v at transaction %d, but %v was recorded beside it: it is another database", o.meta.Summary, o.meta.Seq, headAt.Summary)
+	case found != o.meta.Summary:
+		o.doubt = fmt.Sprintf("the store holds %d keys with fingerprint %016x, but should hold %d with %016x", found.Count, found.Sum, o.meta.Summary.Count, o.meta.Summary.Sum)
+	}
+	return o, nil
+}
+
+// buildTree makes the tree of everything a view holds, which comes in key
+// order, so that building is appending.
+func buildTree(v store.View, hash merkle.Hasher) (*merkle.Tree, error) {
+	var b merkle.Builder
+	var bad error
+	err := v.Ascend(nil, nil, func(key, value []byte) bool {
+		bad = b.Add(key, hash.Hash(key, value))
+		return bad == nil
+	})
+	if err = errors.Join(err, bad); err != nil {
+		return nil, err
+	}
+	return b.Tree(), nil
+}
+
+// openMaster opens a store as a master's and writes what changes by that: a new
+// dataset's identity, or a new epoch after a stop that may have lost what was
+// acknowledged.
+func openMaster(st store.Store, cfg MasterConfig) (opened, error) {
+	o, err := open(st, store.Master, cfg.Hash, cfg.Adopt)
+	if err != nil {
+		return opened{}, err
+	}
+	if o.doubt != "" {
+		return opened{}, fmt.Errorf("%w: %s", ErrDamaged, o.doubt)
+	}
+	m := &o.meta
+	durable := st.Info().Sync
+	switch {
+	case o.fresh:
+		sum := o.tree.Summary()
+		*m = store.Meta{Dataset: stream.NewID(), Role: store.Master, Hash: cfg.Hash.ID(), Complete: true, Verified: sum.Count}
+		m.Position = stream.Position{Epoch: stream.NewEpoch(), Fingerprint: sum}
+		m.LogStart = m.Position
+		m.Summary = sum
+	case !m.Clean && !m.Sync:
+		// Acknowledged commits may be gone, and followers may hold them. In a
+		// new epoch their positions are not mistaken for ours.
+		newEpoch(m)
+	}
+	m.Clean, m.Sync = false, durable
+	if err := st.Write(&store.Txn{Meta: *m}); err != nil {
+		return opened{}, fmt.Errorf("write the store's meta: %w", err)
+	}
+	return o, nil
+}
+
+// newEpoch ends the epoch at its newest commit and begins another there.
+func newEpoch(m *store.Meta) {
+	m.History = append(m.History, m.Position)
+	if n := len(m.History) - maxEpochs; n > 0 {
+		m.History = m.History[n:]
+	}
+	m.Position.Epoch = stream.NewEpoch()
+}
+
+// maxEpochs bounds the ends of earlier epochs that a master remembers. A
+// follower that was away for more of them is parked.
+const maxEpochs = 256
+
+// openFollower opens a store as a follower's. A store that does not hold what
+// it should is not refused: its base is no longer complete, and the sentence
+// why is returned.
+func openFollower(st store.Store, cfg FollowerConfig) (opened, error) {
+	o, err := open(st, store.Follower, cfg.Hash, cfg.Adopt)
+	if err != nil {
+		return opened{}, err
+	}
+	m := &o.meta
+	if o.fresh {
+		*m = store.Meta{Role: store.Follower, Hash: cfg.Hash.ID(), Verified: o.tree.Summary().Count}
+	}
+	if o.doubt != "" || (!m.Clean && !m.Sync && !o.fresh) {
+		if o.doubt == "" {
+			// Nothing contradicts the store; the comparison of fingerprints
+			// with the master, at the very position, decides.
+			cfg.Logger.Info("the last stop was not clean and writes were not synced")
+		} else {
+			m.Complete = false
+		}
+	}
+	m.Summary = o.tree.Summary()
+	m.Clean, m.Sync = false, st.Info().Sync
+	if err := st.Write(&store.Txn{Meta: *m}); err != nil {
+		return opened{}, fmt.Errorf("write the store's meta: %w", err)
+	}
+	return o, nil
+}

@@ -1,0 +1,216 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/sdiff/sdiff/transport"
+)
+
+// Bounds of a connection's queues.
+const (
+	inboundFrames = 8        // decoded frames waiting for their owner
+	outboundBytes = 1 << 20  // at most about this much, and one frame, waits to be written
+	outboundHard  = 16 << 20 // control frames come on top up to here: then the peer is dropped
+)
+
+// A frame is one message off the wire; the body is its receiver's.
+type frame struct {
+	typ  byte
+	body []byte
+}
+
+// A peer is one connection as its owner sees it: frames come in on a channel,
+// frames go out through a queue bounded in bytes. Neither ever makes the owner
+// wait. Two goroutines serve it, the reader and the sender.
+type peer struct {
+	conn *transport.Conn
+	in   chan frame // closed by the reader when the connection has ended
+
+	drainedc chan struct{} // something was written; capacity one
+	wakec    chan struct{} // something is to be written; capacity one
+	donec    chan struct{} // closed when the connection is over
+	closingc chan struct{} // closed when a last frame was queued
+
+	mu    sync.Mutex
+	out   []transport.Frame
+	bytes int
+	last  bool  // nothing more is queued
+	err   error // why the connection ended, first cause
+
+	// owned by the owner
+	heard     time.Time // when a byte came last
+	heardSeen uint64    // how many had come then
+}
+
+func newPeer(conn *transport.Conn) *peer {
+	return &peer{
+		conn:     conn,
+		in:       make(chan frame, inboundFrames),
+		drainedc: make(chan struct{}, 1),
+		wakec:    make(chan struct{}, 1),
+		donec:    make(chan struct{}),
+		closingc: make(chan struct{}),
+		heard:    time.Now(),
+	}
+}
+
+// run reads and writes until the connection ends. It returns when both
+// goroutines have.
+func (p *peer) run() {
+	var wg sync.WaitGroup
+	wg.Go(p.read)
+	wg.Go(p.write)
+	wg.Wait()
+	if p.cause() == nil {
+		// A last frame was written. The peer is given a second to take it.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		p.conn.Shutdown(ctx)
+		p.end(net.ErrClosed)
+	}
+}
+
+func (p *peer) read() {
+	defer close(p.in)
+	for {
+		typ, body, err := p.conn.Read()
+		if err != nil {
+			if !p.closing() {
+				p.end(err)
+			}
+			return
+		}
+		select {
+		case p.in <- frame{typ, body}:
+		case <-p.closingc:
+			return
+		case <-p.donec:
+			return
+		}
+	}
+}
+
+func (p *peer) write() {
+	for {
+		p.mu.Lock()
+		frames, last := p.out, p.last
+		p.out, p.bytes = nil, 0
+		p.mu.Unlock()
+		if len(frames) > 0 {
+			if err := p.conn.Write(frames...); err != nil {
+				p.end(err)
+				return
+			}
+			notify(p.drainedc)
+			continue
+		}
+		if last {
+			p.conn.SetReadDeadline(time.Unix(1, 0)) // the reader is to leave
+			return
+		}
+		select {
+		case <-p.wakec:
+		case <-p.donec:
+			return
+		}
+	}
+}
+
+// closing reports whether a last frame was queued.
+func (p *peer) closing() bool {
+	select {
+	case <-p.closingc:
+		return true
+	default:
+		return false
+	}
+}
+
+// end notes why the connection is over and closes it.
+func (p *peer) end(err error) {
+	p.mu.Lock()
+	if p.err == nil {
+		p.err = err
+		p.last = true
+		close(p.donec)
+	}
+	p.mu.Unlock()
+	p.conn.Close()
+}
+
+// cause returns why the connection ended.
+func (p *peer) cause() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// room reports whether bulk data may be queued.
+func (p *peer) room() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bytes < outboundBytes && !p.last
+}
+
+// send queues a frame. The body must not be changed afterwards.
+func (p *peer) send(typ byte, body []byte) {
+	p.mu.Lock()
+	if p.last {
+		p.mu.Unlock()
+		return
+	}
+	p.out = append(p.out, transport.Frame{Type: typ, Body: body})
+	p.bytes += len(body) + transport.Overhead
+	over := p.bytes > outboundHard
+	p.mu.Unlock()
+	if over {
+		p.end(errors.New("the peer takes nothing off the connection"))
+		return
+	}
+	notify(p.wakec)
+}
+
+// bye queues a last frame and ends the connection once it is written, or after
+// a moment if the peer takes nothing any more.
+func (p *peer) bye(g goodbye) {
+	p.send(frameBye, g.append())
+	p.mu.Lock()
+	if !p.last {
+		p.last = true
+		close(p.closingc)
+	}
+	p.mu.Unlock()
+	p.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	notify(p.wakec)
+}
+
+// silent returns how long nothing at all was heard. A byte within a frame that
+// is still on its way counts.
+func (p *peer) silent(now time.Time) time.Duration {
+	if in, _ := p.conn.Traffic(); in != p.heardSeen {
+		p.heardSeen, p.heard = in, now
+	}
+	return now.Sub(p.heard)
+}
+
+// notify makes sure that a receiver of c, a channel of capacity one, wakes up.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// sendc sends v unless ctx ends first.
+func sendc[T any](ctx context.Context, c chan<- T, v T) error {
+	select {
+	case c <- v:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

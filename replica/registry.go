@@ -1,0 +1,230 @@
+package replica
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sdiff/sdiff/internal/wire"
+	"github.com/sdiff/sdiff/replica/store"
+	"github.com/sdiff/sdiff/stream"
+)
+
+// A registry is what a master knows of its followers, connected or not. Those
+// that ever connected are kept in the store until forgotten. It is safe for
+// concurrent use; each session writes its own entry only.
+type registry struct {
+	max int
+
+	mu   sync.Mutex
+	byID map[string]*entry
+}
+
+type entry struct {
+	FollowerStatus
+	epoch   stream.Epoch
+	session *session // nil while not connected
+}
+
+func newRegistry(max int) *registry {
+	return &registry{max: max, byID: make(map[string]*entry)}
+}
+
+const followerRecord = "follower/"
+
+// load reads the followers that the store remembers.
+func (r *registry) load(v store.View) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var bad error
+	err := v.Records(followerRecord, func(name string, value []byte) bool {
+		e, err := parseEntry(strings.TrimPrefix(name, followerRecord), value)
+		if err != nil {
+			bad = fmt.Errorf("%w: record %s: %w", store.ErrCorrupt, name, err)
+			return false
+		}
+		r.byID[e.ID] = e
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	return bad
+}
+
+// connect notes that a follower's session begins. It refuses a second one of
+// the same id and one too many.
+func (r *registry) connect(h hello, s *session, addr string, now time.Time) *goodbye {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.byID[h.id]
+	if e != nil && e.session != nil {
+		return &goodbye{CodeDuplicate, fmt.Sprintf("a follower with the id %q is connected from %s: give each follower an id of its own", h.id, e.Address)}
+	}
+	connected := 0
+	for _, e := range r.byID {
+		if e.session != nil {
+			connected++
+		}
+	}
+	if connected >= r.max {
+		return &goodbye{CodeFull, fmt.Sprintf("%d followers are connected, which is the limit", connected)}
+	}
+	if e == nil {
+		if len(r.byID) >= maxKnown && !r.evict() {
+			return &goodbye{CodeFull, "too many followers are known: forget some"}
+		}
+		e = &entry{FollowerStatus: FollowerStatus{ID: h.id}}
+		r.byID[h.id] = e
+	}
+	e.session, e.epoch = s, h.pos.Epoch
+	e.Connected, e.Address, e.Durable = true, addr, h.durable
+	e.Acked, e.Complete, e.InSync = h.pos.Offset, h.complete, nil
+	e.State, e.Since, e.Why, e.LastContact = Connecting, now, "", now
+	return nil
+}
+
+// maxKnown bounds the followers remembered; beyond it the one not seen for the
+// longest makes room.
+const maxKnown = 10_000
+
+func (r *registry) evict() bool {
+	var oldest *entry
+	for _, e := range r.byID {
+		if e.session == nil && (oldest == nil || e.LastContact.Before(oldest.LastContact)) {
+			oldest = e
+		}
+	}
+	if oldest != nil {
+		delete(r.byID, oldest.ID)
+	}
+	return oldest != nil
+}
+
+// update changes a follower's entry under the lock, and returns whether its
+// state did.
+func (r *registry) update(id string, f func(*entry)) (State, string, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.byID[id]
+	if e == nil {
+		return "", "", false
+	}
+	state, why := e.State, e.Why
+	f(e)
+	if e.State != state {
+		e.Since = time.Now()
+	}
+	return e.State, e.Why, e.State != state || e.Why != why
+}
+
+// record returns the entry as the store remembers it.
+func (r *registry) record(id string) []store.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rec := store.Record{Name: followerRecord + id}
+	if e := r.byID[id]; e != nil {
+		rec.Value = e.append()
+	}
+	return []store.Record{rec}
+}
+
+// forget removes a follower that is not connected.
+func (r *registry) forget(id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.byID[id]
+	switch {
+	case e == nil:
+		return fmt.Errorf("follower %q: %w", id, ErrNotFound)
+	case e.session != nil:
+		return fmt.Errorf("follower %q: %w", id, ErrConnected)
+	}
+	delete(r.byID, id)
+	return nil
+}
+
+// list returns all followers by id, with their lags behind the head.
+func (r *registry) list(head uint64, c *clockwork, now time.Time) []FollowerStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]FollowerStatus, 0, len(r.byID))
+	for _, e := range r.byID {
+		s := e.FollowerStatus
+		if s.Acked < head {
+			s.LagCommits = head - s.Acked
+			s.LagSeconds = c.behind(s.Acked, now).Seconds()
+		}
+		if e.session != nil {
+			s.BytesIn, s.BytesOut = e.session.peer.conn.Traffic()
+		}
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b FollowerStatus) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}
+
+func (e *entry) append() []byte {
+	w := wire.NewWriter(nil)
+	w.Array(6)
+	w.Bytes(e.epoch[:])
+	w.Uint(e.Acked)
+	w.Bool(e.Durable)
+	w.Bool(e.Complete)
+	w.Uint(millis(e.LastContact))
+	w.String(e.Address)
+	return w.Out()
+}
+
+func parseEntry(id string, b []byte) (*entry, error) {
+	r := newReader(b)
+	e := &entry{FollowerStatus: FollowerStatus{ID: id, State: Disconnected, Why: "not seen since the master started"}}
+	r.ArrayN(6)
+	copy(e.epoch[:], r.BytesN(16))
+	e.Acked = r.Uint()
+	e.Durable, e.Complete = r.Bool(), r.Bool()
+	e.LastContact = time.UnixMilli(int64(r.UintMax(1 << 50)))
+	e.Since = e.LastContact
+	e.Address = r.StringMax(200)
+	if err := r.Close(); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// park notes that a follower was turned away until a person decides.
+func (r *registry) park(h hello, addr, why string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.byID[h.id]
+	if e == nil {
+		if len(r.byID) >= maxKnown && !r.evict() {
+			return
+		}
+		e = &entry{FollowerStatus: FollowerStatus{ID: h.id}}
+		r.byID[h.id] = e
+	}
+	if e.session != nil {
+		return
+	}
+	if e.State != Parked {
+		e.Since = now
+	}
+	e.epoch, e.Address, e.State, e.Why, e.LastContact = h.pos.Epoch, addr, Parked, why, now
+	e.Acked, e.Complete, e.InSync = h.pos.Offset, h.complete, nil
+}
+
+// acked counts the connected followers with a complete base that have
+// acknowledged an offset.
+func (r *registry) acked(offset uint64) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.byID {
+		if e.session != nil && e.Complete && e.Acked >= offset {
+			n++
+		}
+	}
+	return n
+}

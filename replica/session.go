@@ -1,0 +1,350 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sdiff/sdiff/merkle"
+	"github.com/sdiff/sdiff/replica/store"
+	"github.com/sdiff/sdiff/stream"
+)
+
+// A session is the master's side of one connection, the middleman: a cursor
+// into the tail of the log and, now and then, a comparison. Its loop owns it.
+// It never waits for the follower, and the writer never waits for it.
+type session struct {
+	// immutable
+	m    *Master
+	peer *peer
+	id   string
+
+	// owned by loop
+	cursor uint64 // newest offset queued for the follower
+	// barrier stops the cursor at the position of a view until what belongs
+	// there is queued: between the commits up to it and those after.
+	barrier *barrier
+	viewing bool       // a view was asked for: the cursor waits
+	viewc   chan view  // capacity one
+	sync    *serveSync // the comparison under way, or nil
+	slotc   chan struct{}
+	sentAt  time.Time
+}
+
+// A barrier is what is to be queued when the cursor stands at offset.
+type barrier struct {
+	offset uint64
+	queue  func()
+}
+
+// loop serves the follower until the connection or ctx ends. The error says
+// why; a *protocolError is told to the peer.
+func (s *session) loop(ctx context.Context) error {
+	heartbeat := time.NewTicker(s.m.cfg.Heartbeat)
+	defer heartbeat.Stop()
+	defer s.stopSync()
+	defer s.dropView()
+	for {
+		changed := s.m.w.tail.Changed()
+		if err := s.pump(); err != nil {
+			return err
+		}
+		if err := s.pushSync(ctx); err != nil {
+			return err
+		}
+		select {
+		case f, ok := <-s.peer.in:
+			if !ok {
+				return s.peer.cause()
+			}
+			if err := s.handle(f); err != nil {
+				return err
+			}
+		case <-changed:
+		case <-s.peer.drainedc:
+		case v := <-s.viewc:
+			s.viewing = false
+			if err := s.gotView(v); err != nil {
+				return err
+			}
+		case s.slotc <- struct{}{}:
+			s.slotc = nil
+			s.sync.slot = true
+		case now := <-heartbeat.C:
+			if err := s.beat(now); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// pump moves the cursor: it queues commits as long as there are any and the
+// peer's queue has room.
+func (s *session) pump() error {
+	for s.peer.room() {
+		if b := s.barrier; b != nil && s.cursor == b.offset {
+			s.barrier = nil
+			b.queue()
+			continue
+		}
+		if s.viewing {
+			return nil
+		}
+		recs, ok := s.m.w.tail.Read(s.cursor+1, outboundBytes/4)
+		if !ok {
+			var err error
+			if recs, err = s.readLog(outboundBytes / 4); err != nil {
+				return err
+			}
+		}
+		if len(recs) == 0 {
+			return nil
+		}
+		for _, rec := range recs {
+			if s.barrier != nil && rec.First > s.barrier.offset {
+				break
+			}
+			s.peer.send(frameCommits, rec.Body)
+			s.cursor = rec.Last
+			s.sentAt = time.Now()
+		}
+	}
+	return nil
+}
+
+// readLog reads what the tail no longer holds from the store.
+func (s *session) readLog(maxBytes int) ([]stream.Record, error) {
+	v, err := s.m.st.View()
+	if err != nil {
+		return nil, err
+	}
+	defer v.Close()
+	next, bytes := s.cursor+1, 0
+	var recs []stream.Record
+	var bad error
+	err = v.Log(next, func(rec stream.Record) bool {
+		if rec.First > next {
+			bad = fmt.Errorf("the log goes on at %d, the follower needs %d", rec.First, next)
+			return false
+		}
+		if rec, bad = rec.From(next); bad != nil {
+			return false
+		}
+		recs = append(recs, rec)
+		next = rec.Last + 1
+		bytes += len(rec.Body)
+		return bytes < maxBytes
+	})
+	if err = errors.Join(err, bad); err == nil && len(recs) == 0 {
+		err = fmt.Errorf("the log ends before %d", next)
+	}
+	if err != nil && len(recs) == 0 {
+		// The follower comes back, and the handshake decides on a repair.
+		return nil, &protocolError{CodeLimit, fmt.Sprintf("cannot go on from offset %d: %v", next, err)}
+	}
+	return recs, nil
+}
+
+// askView asks the writer for a view; until it comes the cursor does not move,
+// so that it cannot pass the view's position.
+func (s *session) askView(ctx context.Context) {
+	s.viewing = true
+	s.m.wg.Go(func() {
+		v, err := s.m.w.view(ctx)
+		v.err = err
+		s.viewc <- v
+	})
+}
+
+// dropView closes a view that was asked for and not used. The writer outlives
+// every session and answers soon.
+func (s *session) dropView() {
+	if !s.viewing {
+		return
+	}
+	if v := <-s.viewc; v.store != nil {
+		v.store.Close()
+	}
+}
+
+func (s *session) gotView(v view) error {
+	if v.err != nil {
+		return v.err
+	}
+	if s.sync == nil {
+		v.store.Close()
+		return nil
+	}
+	return s.sync.gotView(v)
+}
+
+func (s *session) handle(f frame) error {
+	switch f.typ {
+	case frameAck:
+		a, err := parseAck(f.body)
+		if err != nil {
+			return err
+		}
+		return s.acked(a)
+	case frameSyncAsk:
+		a, err := parseSyncAsk(f.body)
+		if err != nil {
+			return err
+		}
+		return s.beginSync(a)
+	case frameBye:
+		g, err := parseGoodbye(f.body)
+		if err != nil {
+			return err
+		}
+		return &PeerError{g.code, g.reason}
+	case frameCompare, frameChunkAck, frameSyncResult:
+		if s.sync == nil {
+			return nil // of a comparison that has ended meanwhile
+		}
+		return s.sync.handle(f)
+	}
+	return protocolErrorf("a follower sends no frame of type %d", f.typ)
+}
+
+// acked takes the follower's word for what it has.
+func (s *session) acked(a ack) error {
+	if a.offset > s.cursor {
+		return protocolErrorf("acknowledged offset %d, but only %d were sent", a.offset, s.cursor)
+	}
+	now := time.Now()
+	var same *bool
+	if pub := s.m.w.state.Load(); pub.pos.Offset == a.offset {
+		same = new(pub.pos.Fingerprint == a.summary)
+	}
+	s.m.followers.update(s.id, func(e *entry) {
+		e.Acked = a.offset
+		e.Complete = a.complete
+		e.LastContact = now
+		if same != nil || e.InSync == nil || !*e.InSync {
+			e.InSync = same
+		}
+	})
+	s.setState(State(a.state), "")
+	s.m.acks.broadcast()
+	return nil
+}
+
+func (s *session) setState(st State, why string) {
+	state, why, changed := s.m.followers.update(s.id, func(e *entry) { e.State, e.Why = st, why })
+	if changed && s.m.cfg.Observer.Follower != nil {
+		s.m.cfg.Observer.Follower(s.id, state, why)
+	}
+}
+
+// beat sends a heartbeat and drops a peer that says nothing.
+func (s *session) beat(now time.Time) error {
+	if d := s.peer.silent(now); d > s.m.cfg.Silence {
+		return &protocolError{CodeSilent, fmt.Sprintf("nothing was heard for %v", d.Round(time.Millisecond))}
+	}
+	s.peer.send(frameHead, head{s.m.position()}.append())
+	if s.sync != nil {
+		return s.sync.patience(now)
+	}
+	return nil
+}
+
+// choose decides what a follower gets that says where it stands: the commits
+// it missed, or the stream from the head and a repair, or nothing until a
+// person decides.
+func (m *Master) choose(h hello) (welcome, *goodbye, error) {
+	pub := m.w.state.Load()
+	w := welcome{version: versionMax, dataset: pub.dataset, head: pub.pos, start: pub.pos, history: pub.history}
+	fromHead := func(why string) (welcome, *goodbye, error) {
+		w.repair, w.why = true, why
+		return w, nil, nil
+	}
+	park := func(why string) (welcome, *goodbye, error) {
+		return welcome{}, &goodbye{CodeHistory, why}, nil
+	}
+	switch {
+	case h.rollback:
+		return fromHead("a person accepted this master's history")
+	case h.pos.IsZero():
+		return fromHead("the follower has no position yet")
+	case !h.complete:
+		return fromHead("the follower's base is not complete")
+	}
+	end, known := epochEnd(pub, h.pos.Epoch)
+	switch {
+	case !known:
+		return park("this master does not know the history that the follower's position belongs to")
+	case h.pos.Offset > end:
+		return park(fmt.Sprintf("this master is behind the follower: it has %d commits of that history, the follower %d", end, h.pos.Offset))
+	case h.pos.Offset < pub.logStart.Offset:
+		return fromHead(fmt.Sprintf("the follower asked for %d, the log starts at %d", h.pos.Offset+1, pub.logStart.Offset+1))
+	}
+	fp, ok, err := m.fingerprintAt(pub, h.pos.Offset)
+	switch {
+	case err != nil:
+		return welcome{}, nil, err
+	case !ok:
+		return fromHead(fmt.Sprintf("the log no longer holds offset %d", h.pos.Offset))
+	case fp != h.pos.Fingerprint:
+		return park(fmt.Sprintf("at offset %d this master had fingerprint %v, the follower's position says %v: they have different histories", h.pos.Offset, fp, h.pos.Fingerprint))
+	}
+	w.start = stream.Position{Epoch: pub.pos.Epoch, Offset: h.pos.Offset, Fingerprint: fp}
+	w.resume = true
+	if h.summary != fp {
+		w.repair, w.why = true, "the follower's copy is not what its position says"
+	}
+	return w, nil, nil
+}
+
+// epochEnd returns the last offset of an epoch in the master's own history.
+func epochEnd(pub *published, e stream.Epoch) (uint64, bool) {
+	if e == pub.pos.Epoch {
+		return pub.pos.Offset, true
+	}
+	for _, p := range pub.history {
+		if p.Epoch == e {
+			return p.Offset, true
+		}
+	}
+	return 0, false
+}
+
+// fingerprintAt returns the fingerprint that the commit at offset carried, if
+// the log still has it.
+func (m *Master) fingerprintAt(pub *published, offset uint64) (merkle.Summary, bool, error) {
+	switch offset {
+	case pub.pos.Offset:
+		return pub.pos.Fingerprint, true, nil
+	case pub.logStart.Offset:
+		return pub.logStart.Fingerprint, true, nil
+	}
+	recs, ok := m.w.tail.Read(offset, 0)
+	if !ok {
+		v, err := m.st.View()
+		if err != nil {
+			return merkle.Summary{}, false, err
+		}
+		defer v.Close()
+		err = v.Log(offset, func(rec stream.Record) bool {
+			if rec, err := rec.From(offset); err == nil {
+				recs = append(recs, rec)
+			}
+			return false
+		})
+		if err != nil && !errors.Is(err, store.ErrCorrupt) {
+			return merkle.Summary{}, false, err
+		}
+	}
+	if len(recs) == 0 {
+		return merkle.Summary{}, false, nil
+	}
+	var c stream.Commit
+	d := stream.NewDecoder(recs[0].Body)
+	if !d.Next(&c) || c.Offset != offset {
+		return merkle.Summary{}, false, nil
+	}
+	return c.Fingerprint, true, nil
+}

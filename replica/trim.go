@@ -1,0 +1,81 @@
+package replica
+
+import (
+	"context"
+	"time"
+
+	"github.com/sdiff/sdiff/stream"
+)
+
+// trimEvery is how often the log is held against its bounds.
+const trimEvery = 10 * time.Second
+
+// keepTrimmed keeps the log within its bounds until ctx ends. It looks for the
+// new beginning here, so that the writer only has to write it down.
+func (m *Master) keepTrimmed(ctx context.Context) error {
+	tick := time.NewTicker(trimEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		t, err := m.findTrim(time.Now())
+		if err != nil {
+			m.cfg.Logger.Warn("cannot trim the log", "error", err)
+			continue
+		}
+		if t.bytes == 0 {
+			continue
+		}
+		m.cfg.Logger.Info("trimming the log", "up_to", t.start.Offset, "bytes", t.bytes)
+		if sendc(ctx, m.w.trimc, t) != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// findTrim walks the log from its old end up to where it is within its bounds
+// again, and some way further so that it does not have to be trimmed at once.
+// The newest record always stays.
+func (m *Master) findTrim(now time.Time) (trim, error) {
+	pub := m.w.state.Load()
+	var over uint64
+	if limit := uint64(max(0, m.cfg.LogBytes)); m.cfg.LogBytes >= 0 && pub.logBytes > limit {
+		over = pub.logBytes - limit + limit/10
+	}
+	var before uint64
+	if m.cfg.LogAge >= 0 {
+		before = millis(now.Add(-m.cfg.LogAge))
+	}
+	t := trim{start: pub.logStart}
+	v, err := m.st.View()
+	if err != nil {
+		return trim{}, err
+	}
+	defer v.Close()
+	var bad error
+	err = v.Log(pub.logStart.Offset+1, func(rec stream.Record) bool {
+		if rec.Last >= pub.pos.Offset {
+			return false
+		}
+		var c stream.Commit
+		d := stream.NewDecoder(rec.Body)
+		for first := true; d.Next(&c); first = false {
+			if first && t.bytes >= over && c.Time >= before {
+				return false
+			}
+		}
+		if bad = d.Err(); bad != nil {
+			return false
+		}
+		t.start = stream.Position{Epoch: pub.pos.Epoch, Offset: c.Offset, Fingerprint: c.Fingerprint}
+		t.bytes += uint64(len(rec.Body))
+		return true
+	})
+	if err == nil {
+		err = bad
+	}
+	return t, err
+}
