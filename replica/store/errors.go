@@ -17,6 +17,9 @@ type LimitError struct {
 
 // Error returns what was too large, and the limit.
 func (e *LimitError) Error() string {
+	if e.Max == 0 {
+		return e.What + " is over the store's limit"
+	}
 	return fmt.Sprintf("%s of %d is over the store's limit of %d", e.What, e.Got, e.Max)
 }
 

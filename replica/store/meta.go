@@ -78,7 +78,7 @@ func ParseMeta(b []byte) (Meta, error) {
 	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(b[len(body):]) {
 		return Meta{}, fmt.Errorf("%w: the meta's checksum does not match", ErrCorrupt)
 	}
-	r := wire.NewReader(body, wire.Limits{Elements: 16 + 5*(MaxHistory+4)})
+	r := wire.NewReader(body, wire.Limits{Elements: 16 + 6*(MaxHistory+4)})
 	n := r.Array()
 	if v := r.Uint(); r.Err() == nil && v != metaVersion {
 		return Meta{}, fmt.Errorf("the store was written in format %d, this program knows format %d", v, metaVersion)

@@ -1,0 +1,45 @@
+//go:build linux || darwin
+
+package badgerstore
+
+import (
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// freeSpace returns the bytes that the file system of path has for us, or -1.
+func freeSpace(path string) int64 {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(path, &st); err != nil {
+		return -1
+	}
+	return int64(st.Bavail) * int64(st.Bsize)
+}
+
+// allocated returns the bytes on disk that a file takes.
+func allocated(info fs.FileInfo) (int64, bool) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return st.Blocks * 512, true
+}
+
+// ownLock says that flock locks a directory as Badger does, and instead of it.
+const ownLock = true
+
+// flock locks a directory without waiting.
+func flock(f *os.File) error {
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}

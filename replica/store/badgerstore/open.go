@@ -1,0 +1,97 @@
+package badgerstore
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/sdiff/sdiff/replica/store"
+)
+
+// Open opens the database in a directory, or makes one, and returns the store
+// in it, which owns it: Close closes both.
+func Open(dir string, opt Options) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{opt: opt, path: dir, sync: !opt.NoSync, owned: true, lock: lock}
+	if s.db, err = openBadger(badgerOptions(dir, opt, false)); err != nil {
+		lock.release()
+		return nil, err
+	}
+	if err := s.init(dir); err != nil {
+		s.db.Close()
+		lock.release()
+		return nil, err
+	}
+	return s, nil
+}
+
+func openBadger(opt badger.Options) (db *badger.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: opening it: %v", store.ErrCorrupt, r)
+		}
+	}()
+	return badger.Open(opt)
+}
+
+// An InUseError says that another process has the database open.
+type InUseError struct {
+	Dir string
+	PID string // as that process wrote it, or empty
+}
+
+// Error names the directory and, if it is known, the process.
+func (e *InUseError) Error() string {
+	if e.PID == "" {
+		return fmt.Sprintf("the directory %q is in use by another process", e.Dir)
+	}
+	return fmt.Sprintf("the directory %q is in use by process %s", e.Dir, e.PID)
+}
+
+// A dirLock is the lock that Badger takes on the directory of a database. It is
+// taken here instead, so that nobody opens it while it is being looked at.
+type dirLock struct {
+	f   *os.File
+	pid string // path of the file with the process id
+}
+
+func lockDir(dir string) (*dirLock, error) {
+	if !ownLock {
+		return nil, nil
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	pid := filepath.Join(dir, "LOCK")
+	if err := flock(f); err != nil {
+		f.Close()
+		b, _ := os.ReadFile(pid)
+		return nil, &InUseError{Dir: dir, PID: strings.TrimSpace(string(b))}
+	}
+	if err := os.WriteFile(pid, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &dirLock{f: f, pid: pid}, nil
+}
+
+func (l *dirLock) release() error {
+	if l == nil {
+		return nil
+	}
+	err := os.Remove(l.pid)
+	if cerr := l.f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}

@@ -1,0 +1,213 @@
+package badgerstore
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/sdiff/sdiff/replica/store"
+)
+
+// A Store is a store.Store in a Badger database. Open and New make one.
+type Store struct {
+	db     *badger.DB
+	opt    Options
+	path   string
+	keys   keyspace
+	limits store.Limits
+	sync   bool
+	log    *slog.Logger
+	found  *store.Head
+	notes  []string
+
+	owned bool // Close closes the database
+	lock  *dirLock
+	gate  gate
+
+	// Of the goroutine that writes.
+	seq      uint64 // of the last transaction
+	poisoned error  // why nothing may be written any more
+	space    space
+	trimmed  uint64 // no log record of an offset below is left
+
+	head   *headFile // nil if there is none
+	syncer syncer
+
+	mu    sync.Mutex
+	views map[*view]struct{} // open ones, which Close ends
+	size  sizeCache
+}
+
+var _ store.Store = (*Store)(nil)
+
+// New returns a store in a database that someone else opened and closes, after
+// Close of the store. Keys of the dataset begin with prefix; the rest of the
+// database is left alone, but for what is under "!sdiff!". New refuses a
+// database that cannot keep the promises of a store, with a *HandleError or an
+// *OverlapError. There must be one Store at most for a prefix.
+func New(db *badger.DB, prefix string, opt Options) (*Store, error) {
+	if db.IsClosed() {
+		return nil, store.ErrClosed
+	}
+	bopt := db.Opts()
+	if err := opt.check(bopt); err != nil {
+		return nil, err
+	}
+	opt.Prefix = prefix
+	s := &Store{db: db, opt: opt, path: bopt.Dir, sync: bopt.SyncWrites && !bopt.InMemory}
+	if bopt.InMemory {
+		s.path = "memory"
+	}
+	if err := s.init(bopt.Dir); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// init does what Open and New have in common. dir is empty in memory.
+func (s *Store) init(dir string) (err error) {
+	s.log = s.opt.log()
+	s.views = make(map[*view]struct{})
+	if s.keys, err = newKeyspace(s.opt.Prefix); err != nil {
+		return err
+	}
+	if s.limits, err = limits(s.db, len(s.opt.Prefix)); err != nil {
+		return err
+	}
+	s.space = newSpace(dir, s.opt.Reserve)
+	txn := s.db.NewTransaction(false)
+	defer txn.Discard()
+	if err := s.keys.checkOverlap(txn); err != nil {
+		return err
+	}
+	m, err := s.readMeta(txn)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	s.seq = m.Seq
+	if dir == "" {
+		return nil
+	}
+	if s.head, err = openHead(dir, s.opt.Prefix); err != nil {
+		return err
+	}
+	s.found = s.head.found
+	if s.head.note != "" {
+		s.note(s.head.note)
+	} else if s.found == nil && s.seq > 0 {
+		s.note("the file " + headName(s.opt.Prefix) + " is missing: whether the database lost its end cannot be told")
+	}
+	s.syncer.start(s.head.f, s.log)
+	return nil
+}
+
+// note keeps a sentence for Info and logs it.
+func (s *Store) note(text string) {
+	s.notes = append(s.notes, text)
+	s.log.Warn("opening the store", "note", text)
+}
+
+// Limits returns what fits the keys and transactions of the database.
+func (s *Store) Limits() store.Limits { return s.limits }
+
+// Info describes the store.
+func (s *Store) Info() store.Info {
+	info := store.Info{Path: s.path, Size: -1, Free: -1, Sync: s.sync, Head: s.found, Notes: s.notes}
+	if s.head != nil {
+		info.Size = s.size.get(s.path)
+		info.Free = freeSpace(s.path)
+	}
+	return info
+}
+
+// Close ends all views, waits for calls that are inside, and closes the
+// database if Open opened it.
+func (s *Store) Close() error {
+	if !s.gate.close() {
+		return store.ErrClosed
+	}
+	s.mu.Lock()
+	for v := range s.views {
+		v.discard()
+	}
+	clear(s.views)
+	s.mu.Unlock()
+	var errs []error
+	if s.owned {
+		if err := s.db.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("close the database: %w", err))
+		}
+	}
+	// HEAD last: it must never be durable before what it tells of.
+	if s.head != nil {
+		errs = append(errs, s.syncer.stop(), s.head.f.Close())
+	}
+	errs = append(errs, s.lock.release())
+	return errors.Join(errs...)
+}
+
+// A syncer makes HEAD durable about once a second, if it has changed.
+type syncer struct {
+	dirty atomic.Bool
+	wake  chan struct{}
+	stopc chan struct{}
+	wg    sync.WaitGroup
+	err   error // of the goroutine, once it has ended
+}
+
+// syncEvery is how long HEAD may lag behind on the disk.
+const syncEvery = time.Second
+
+type syncFile interface{ Sync() error }
+
+// start starts the goroutine, which stop ends.
+func (s *syncer) start(f syncFile, log *slog.Logger) {
+	s.wake = make(chan struct{}, 1)
+	s.stopc = make(chan struct{})
+	s.wg.Go(func() { s.err = s.run(f, log) })
+}
+
+func (s *syncer) run(f syncFile, log *slog.Logger) error {
+	timer := time.NewTimer(syncEvery)
+	timer.Stop()
+	for {
+		select {
+		case <-s.wake:
+			timer.Reset(syncEvery)
+		case <-timer.C:
+			s.dirty.Store(false)
+			if err := f.Sync(); err != nil {
+				log.Error("syncing HEAD", "error", err)
+			}
+		case <-s.stopc:
+			timer.Stop()
+			if s.dirty.Load() {
+				return f.Sync()
+			}
+			return nil
+		}
+	}
+}
+
+// changed tells the syncer that there is something to sync. It never blocks.
+func (s *syncer) changed() {
+	if s.dirty.Swap(true) {
+		return // the timer runs
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// stop syncs what is left and ends the goroutine.
+func (s *syncer) stop() error {
+	close(s.stopc)
+	s.wg.Wait()
+	return s.err
+}

@@ -1,0 +1,273 @@
+package badgerstore
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/sdiff/sdiff/replica/store"
+)
+
+// Write stores a transaction in one Badger transaction.
+func (s *Store) Write(tx *store.Txn) error {
+	if err := s.gate.enter(); err != nil {
+		return err
+	}
+	defer s.gate.leave()
+	if s.poisoned != nil {
+		return store.ErrPoisoned
+	}
+	if err := s.limits.Check(tx); err != nil {
+		return err
+	}
+	if err := s.space.check(cost(tx)); err != nil {
+		return err
+	}
+	txn := s.db.NewTransaction(true)
+	defer txn.Discard()
+	if err := s.begin(txn); err != nil {
+		return err
+	}
+	tx.Meta.Seq = s.seq + 1
+	if err := s.fill(txn, tx); err != nil {
+		return refuse(err)
+	}
+	if err := txn.Commit(); err != nil {
+		return s.poison("commit", err)
+	}
+	s.seq++
+	s.writeHead(tx)
+	return nil
+}
+
+// poison ends writing: what is stored cannot be known any more.
+func (s *Store) poison(doing string, err error) error {
+	s.poisoned = err
+	s.log.Error("a write failed, its outcome is unknown", "doing", doing, "error", err)
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// cost is about how many bytes a transaction adds to the disk, before they are
+// written again by compaction.
+func cost(tx *store.Txn) int64 {
+	n := 0
+	for i := range tx.Ops {
+		n += len(tx.Ops[i].Key) + len(tx.Ops[i].Value) + 32
+	}
+	if tx.Log != nil {
+		n += len(tx.Log.Body)
+	}
+	return int64(n)
+}
+
+// begin checks what only a transaction can tell. The first one of a dataset
+// looks again for overlapping ones, which may have come since. Where others
+// have the handle too, the sequence must be as we left it, or there are two
+// writers.
+func (s *Store) begin(txn *badger.Txn) error {
+	if s.owned && s.seq > 0 {
+		return nil
+	}
+	if s.seq == 0 {
+		if err := s.keys.checkOverlap(txn); err != nil {
+			return err
+		}
+	}
+	m, err := s.readMeta(txn)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return s.poison("read the meta", err)
+	}
+	if m.Seq != s.seq {
+		return s.poison("check the sequence", fmt.Errorf("the last transaction has sequence %d, not %d: someone else writes to this dataset", m.Seq, s.seq))
+	}
+	return nil
+}
+
+// fill puts all that tx holds into a Badger transaction.
+func (s *Store) fill(txn *badger.Txn, tx *store.Txn) error {
+	if err := s.fillOps(txn, tx); err != nil {
+		return err
+	}
+	if tx.Log != nil {
+		for i := range partsOf(len(tx.Log.Body)) {
+			p := split(tx.Log, i)
+			value := appendPart(make([]byte, 0, partHeader+len(p.data)), p)
+			if err := txn.Set(s.keys.logKey(p.first, i), value); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range tx.Records {
+		r := &tx.Records[i]
+		key := s.keys.recordKey(r.Name)
+		var err error
+		if r.Value == nil {
+			err = txn.Delete(key)
+		} else {
+			err = txn.Set(key, appendRecord(nil, r.Value))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return txn.Set(s.keys.meta, store.AppendMeta(nil, tx.Meta))
+}
+
+// fillOps puts the data into a Badger transaction, which until it ends holds on
+// to keys and values: a caller's may do, as Write returns after that.
+func (s *Store) fillOps(txn *badger.Txn, tx *store.Txn) error {
+	entries := make([]badger.Entry, len(tx.Ops))
+	var keys []byte // of all ops, with their prefixes
+	if p := len(s.keys.prefix); p > 0 {
+		n := 0
+		for i := range tx.Ops {
+			n += p + len(tx.Ops[i].Key)
+		}
+		keys = make([]byte, 0, n)
+	}
+	for i := range tx.Ops {
+		op := &tx.Ops[i]
+		key := op.Key
+		if len(s.keys.prefix) > 0 {
+			at := len(keys)
+			keys = append(append(keys, s.keys.prefix...), key...)
+			key = keys[at:len(keys):len(keys)]
+		}
+		var err error
+		if op.Delete {
+			err = txn.Delete(key)
+		} else {
+			entries[i].Key, entries[i].Value = key, op.Value
+			err = txn.SetEntry(&entries[i])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refuse turns an error of a Badger transaction that has not been committed
+// into one that wraps ErrRefused. Badger's own text is not passed on: for some
+// errors it holds a dump of the key or value.
+func refuse(err error) error {
+	switch {
+	case errors.Is(err, badger.ErrTxnTooBig):
+		return &store.LimitError{What: "transaction"}
+	case errors.Is(err, badger.ErrBannedKey):
+		return fmt.Errorf("%w: %w", store.ErrRefused, badger.ErrBannedKey)
+	case errors.Is(err, badger.ErrDBClosed):
+		return store.ErrClosed
+	}
+	return fmt.Errorf("%w by the database", store.ErrRefused)
+}
+
+// writeHead writes HEAD after a transaction. That it fails is logged and no
+// more: HEAD then tells of an older state, which is normal.
+func (s *Store) writeHead(tx *store.Txn) {
+	if s.head == nil {
+		return
+	}
+	m := &tx.Meta
+	err := s.head.write(store.Head{Seq: m.Seq, Position: m.Position, Summary: m.Summary})
+	if err != nil {
+		s.log.Error("writing HEAD", "error", err)
+		return
+	}
+	s.syncer.changed()
+}
+
+// appendRecord appends a named record as it is stored: its CRC-32C, four bytes,
+// big-endian, and the value.
+func appendRecord(b, value []byte) []byte {
+	sum := crc32.Checksum(value, castagnoli)
+	b = append(b, byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum))
+	return append(b, value...)
+}
+
+// parseRecord returns the value of a named record, a part of b.
+func parseRecord(b []byte) ([]byte, error) {
+	if len(b) < 4 {
+		return nil, fmt.Errorf("%w: a named record of %d bytes", store.ErrCorrupt, len(b))
+	}
+	sum := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+	if crc32.Checksum(b[4:], castagnoli) != sum {
+		return nil, fmt.Errorf("%w: the checksum of a named record does not match", store.ErrCorrupt)
+	}
+	return b[4:], nil
+}
+
+// trimKeys is the most keys that one Trim removes.
+const trimKeys = 1000
+
+// Trim removes old log records.
+func (s *Store) Trim(before uint64) (more bool, err error) {
+	if err := s.gate.enter(); err != nil {
+		return false, err
+	}
+	defer s.gate.leave()
+	if s.poisoned != nil {
+		return false, store.ErrPoisoned
+	}
+	txn := s.db.NewTransaction(true)
+	defer txn.Discard()
+	trimmed, more, err := s.trim(txn, before)
+	if err != nil {
+		return false, err
+	}
+	if err := txn.Commit(); err != nil {
+		return false, s.poison("trim the log", err)
+	}
+	s.trimmed = trimmed
+	return more, nil
+}
+
+// trim deletes the keys of log records that end before the offset. It returns
+// the offset below which no record is left, and whether it stopped for their
+// number.
+func (s *Store) trim(txn *badger.Txn, before uint64) (trimmed uint64, more bool, err error) {
+	opt := badger.DefaultIteratorOptions
+	opt.PrefetchValues = false
+	opt.Prefix = s.keys.log
+	it := txn.NewIterator(opt)
+	defer it.Close()
+	trimmed = s.trimmed
+	var last uint64 // of the record being looked at
+	n := 0
+	// Deleted keys stay in the way of an iterator for a while, so it begins
+	// after them.
+	for it.Seek(s.keys.logKey(s.trimmed, 0)); it.Valid(); it.Next() {
+		item := it.Item()
+		first, index, ok := s.keys.parseLogKey(item.Key())
+		if !ok {
+			continue
+		}
+		if index == 0 {
+			err := item.Value(func(b []byte) error {
+				p, err := parsePart(b)
+				last = p.last
+				return err
+			})
+			if err != nil {
+				return 0, false, err
+			}
+			if last >= before {
+				return trimmed, false, nil
+			}
+			if n >= trimKeys {
+				return trimmed, true, nil
+			}
+			trimmed = last + 1
+		} else if first >= before {
+			// Parts without their first: damage, but not ours to judge here.
+			return trimmed, false, nil
+		}
+		if err := txn.Delete(item.KeyCopy(nil)); err != nil {
+			return 0, false, refuse(err)
+		}
+		n++
+	}
+	return trimmed, false, nil
+}
