@@ -18,7 +18,7 @@ const (
 	DefaultLogBytes     = 1 << 30
 	DefaultLogAge       = 7 * 24 * time.Hour
 	DefaultHeartbeat    = time.Second
-	DefaultSilence      = 5 * time.Second
+	DefaultSilence      = 10 * time.Second
 	DefaultMaxFollowers = 1000
 	DefaultMaxRepairs   = 4
 )

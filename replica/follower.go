@@ -30,12 +30,12 @@ type Follower struct {
 	askc    chan *ask
 	cancelc chan *ask
 	takenc  chan pair
-	viewc chan chan<- view
-	state atomic.Pointer[standing]
-	moved signal // after every change of state
-	heads clockwork
-	life  lifecycle
-	feed  feed
+	viewc   chan chan<- view
+	state   atomic.Pointer[standing]
+	moved   signal // after every change of state
+	heads   clockwork
+	life    lifecycle
+	feed    feed
 
 	// owned by loop
 	tree    *merkle.Tree
@@ -46,7 +46,7 @@ type Follower struct {
 	contact time.Time
 	dial    dialer
 	sync    *followSync
-	syncs   uint64 // comparisons asked for, each by its number
+	syncs   uint64     // comparisons asked for, each by its number
 	asks    []*ask     // waiting for the sync under way
 	drift   driftState // what is to be done about a difference
 	last    *Report

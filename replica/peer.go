@@ -191,7 +191,8 @@ func (p *peer) bye(g goodbye) {
 // silent returns how long nothing at all was heard. A byte within a frame that
 // is still on its way counts.
 func (p *peer) silent(now time.Time) time.Duration {
-	if in, _ := p.conn.Traffic(); in != p.heardSeen {
+	// What waits in the channel was heard: it is the owner who is late.
+	if in, _ := p.conn.Traffic(); in != p.heardSeen || len(p.in) > 0 {
 		p.heardSeen, p.heard = in, now
 	}
 	return now.Sub(p.heard)

@@ -143,4 +143,3 @@ func (f *Follower) nextAsk() {
 	f.asks = f.asks[1:]
 	f.startSync(a, "asked for")
 }
-

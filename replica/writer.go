@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -362,7 +363,11 @@ func (w *writer) commit() error {
 	}
 	tx := store.Txn{Ops: g.ops, Records: g.records, Meta: w.meta}
 	if g.pos.Offset >= g.first {
-		tx.Log = &stream.Record{First: g.first, Last: g.pos.Offset, Body: g.body.Out()}
+		body := g.body.Out()
+		if cap(body) > len(body)+len(body)/4 {
+			body = bytes.Clone(body) // the tail keeps it, and counts its capacity
+		}
+		tx.Log = &stream.Record{First: g.first, Last: g.pos.Offset, Body: body}
 		tx.Meta.Position, tx.Meta.Summary = g.pos, g.pos.Fingerprint
 		tx.Meta.LogBytes += uint64(len(tx.Log.Body))
 	}
