@@ -39,6 +39,7 @@ type Follower struct {
 
 	// owned by loop
 	tree    *merkle.Tree
+	heap    treeSize
 	meta    store.Meta
 	batch   batch
 	link    *link
@@ -213,7 +214,7 @@ func (f *Follower) publish() {
 		pos: f.meta.Position, own: f.tree.Summary(), head: f.head,
 		dataset: f.meta.Dataset, complete: f.meta.Complete, served: !f.meta.Position.IsZero(),
 		history: f.meta.History, contact: f.contact, progress: time.Now(),
-		treeHeap: f.tree.Bytes(), last: f.last,
+		treeHeap: f.heap.of(f.tree), last: f.last,
 	}
 	if f.link != nil {
 		s.address = f.link.peer.conn.RemoteAddr()

@@ -3,6 +3,8 @@ package replica
 import (
 	"sync"
 	"time"
+
+	"github.com/sdiff/sdiff/merkle"
 )
 
 // A clockwork remembers when offsets came to be, coarsely: enough to tell how
@@ -69,4 +71,20 @@ func (c *clockwork) forget(offset uint64) {
 		i++
 	}
 	c.samples = append(c.samples[:0], c.samples[i:]...)
+}
+
+// A treeSize remembers about how much memory a tree takes. Measuring walks all
+// nodes, so it is done anew only when the number of keys has changed by a
+// sixteenth. It is owned by the tree's owner.
+type treeSize struct {
+	bytes int64
+	keys  uint64
+}
+
+func (s *treeSize) of(t *merkle.Tree) int64 {
+	n := t.Summary().Count
+	if d := max(n, s.keys) - min(n, s.keys); d > s.keys/16 || s.bytes == 0 {
+		s.bytes, s.keys = t.Bytes(), n
+	}
+	return s.bytes
 }

@@ -53,6 +53,7 @@ type writer struct {
 	held     *request // did not fit the last group
 	trimming uint64   // log records before it are to be removed; 0 is none
 	g        group
+	heap     treeSize
 }
 
 // published is what others may know of the writer without asking it.
@@ -411,7 +412,7 @@ func (w *writer) publish(at time.Time, readOnly string) {
 	w.state.Store(&published{
 		pos: w.meta.Position, logStart: w.meta.LogStart, logBytes: w.meta.LogBytes,
 		history: w.meta.History, dataset: w.meta.Dataset, at: at,
-		keys: w.tree.Summary().Count, treeHeap: w.tree.Bytes(), readOnly: readOnly,
+		keys: w.tree.Summary().Count, treeHeap: w.heap.of(w.tree), readOnly: readOnly,
 	})
 }
 
