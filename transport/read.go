@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 )
 
-// firstAlloc is the most that is allocated for a body on the word of its
-// header alone, in bytes. Before SetLimit it is FirstLimit that counts.
+// firstAlloc is how much may be allocated for a body on the word of its header
+// alone, in bytes. Before SetLimit it is FirstLimit that counts.
 const firstAlloc = 64 << 10
 
 // A reader is the state of the frame being read. It outlives a Read that ran
@@ -26,14 +26,19 @@ type reader struct {
 	size int    // of the body
 	body []byte // what is allocated of it
 	have int    // bytes of it that came
+
+	// proven is the largest body that ever came whole. A peer that sends
+	// bodies of that size is believed when it announces another.
+	proven int
 }
 
 // Read returns the next frame. The body is the caller's; it is not nil, and
 // its capacity is its length.
 //
-// While a body arrives it lives in a buffer of at most 64 KiB or twice what
-// came, whichever is more, moved as it grows; so a peer has to send what it
-// wants to make us hold.
+// While a body arrives its buffer has at most twice the size of what came, or
+// 64 KiB, or the size of the largest body that came whole before; it is moved
+// as it grows. So a peer has to send what it wants to make us hold, and a peer
+// that does pays for no moves.
 //
 // The error is io.EOF if the stream ended between two frames,
 // io.ErrUnexpectedEOF if inside one, ErrChecksum, a *LimitError, or the
@@ -55,6 +60,7 @@ func (c *Conn) Read() (typ byte, body []byte, err error) {
 		return 0, nil, err
 	}
 	typ, body = r.typ, r.body
+	r.proven = max(r.proven, r.size)
 	r.open, r.body, r.have = false, nil, 0
 	return typ, body, nil
 }
@@ -104,7 +110,7 @@ func (r *reader) header(limit *atomic.Int64) error {
 	r.size, r.typ = int(size), p[4]
 	r.sum = crc32.Update(0, castagnoli, p)
 	r.br.Discard(HeaderSize)
-	r.body = make([]byte, min(r.size, firstAlloc))
+	r.body = make([]byte, min(r.size, max(firstAlloc, r.proven)))
 	r.open = true
 	return nil
 }
