@@ -37,11 +37,13 @@ type owner struct{ _ byte }
 //	each entry's sum is the summary of the items below its child (T2)
 //
 // Nobody but the tree whose owner it carries may change a node.
+//
+// The order of the fields puts what a search reads into one cache line.
 type node struct {
+	kids   []entry
 	keys   packed
 	owner  *owner
 	hashes []uint64
-	kids   []entry
 }
 
 // An entry is a child and the summary of all items below it.

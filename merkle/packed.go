@@ -25,11 +25,11 @@ const pad = 8
 // lengthen it, packing anew does. A list of one string is all prefix.
 type packed struct {
 	slab   []byte // the common prefix, then the suffixes
-	ends   []byte // empty while width is 0
 	n      int32
 	plen   int32
 	stride int32
 	width  int32
+	ends   []byte // empty while width is 0
 }
 
 // packOne returns the list of one string.
