@@ -1,0 +1,144 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sdiff/sdiff/replica"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var timeout time.Duration
+	cmd := a.command("status [flags]", "Tell how a replica is", `Prints the role, the position and how far it is behind, the fingerprint and
+whether it equals the master's at the same offset, the followers a master knows
+(connected or not), the state with since when and why, the last repair and the
+size of the store. Exit code 0 if the process answers, whatever it says.`,
+		takes(),
+		func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+			ctx, cancel := withTimeout(ctx, timeout)
+			defer cancel()
+			c, err := a.client(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			s, err := c.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if a.output == "json" {
+				a.json(s)
+			} else {
+				a.status(s, time.Now())
+			}
+			return nil
+		})
+	a.addData(cmd)
+	addTimeout(cmd, &timeout, answerTimeout)
+	return cmd
+}
+
+// status prints a status as a table.
+func (a *app) status(s replica.Status, now time.Time) {
+	row := func(name, format string, args ...any) {
+		a.printf("%-12s "+format+"\n", append([]any{name}, args...)...)
+	}
+	role := s.Role
+	if s.ID != "" {
+		role += " " + visible(s.ID)
+	}
+	row("role", "%s", role)
+	row("dataset", "%s, item hash %s", cmp.Or(s.Dataset, "not known yet"), s.Hash)
+	if s.Address != "" {
+		row("address", "%s", s.Address)
+	}
+	row("state", "%s for %s (since %s)", s.State, span(now.Sub(s.Since)), s.Since.UTC().Format(time.RFC3339))
+	if s.Why != "" {
+		row("why", "%s", visible(s.Why))
+	}
+	row("position", "offset %d, head %d, epoch %s", s.Offset, s.Head, cmp.Or(s.Epoch, "none"))
+	if s.Role == "follower" {
+		row("lag", "%s, %.1f s", plural(s.LagCommits, "commit"), s.LagSeconds)
+		if s.LastContact != nil {
+			row("contact", "%s ago", span(now.Sub(*s.LastContact)))
+		}
+	}
+	row("keys", "%d", s.Keys)
+	row("fingerprint", "%s%s", s.Fingerprint, a.inSync(s))
+	if !s.Complete {
+		row("base", "incomplete: no repair has been verified since the copy began")
+	}
+	if r := s.LastRepair; r != nil {
+		row("last repair", "%s ago: %s", span(now.Sub(r.Start)), found(*r))
+		if r.Reason != "" {
+			row("", "%s", visible(r.Reason))
+		}
+	}
+	if s.Log != nil {
+		row("log", "from offset %d, about %s; in memory from %d", s.Log.Start, size(s.Log.Bytes), s.Log.Tail)
+	}
+	a.storeRows(row, s.Store)
+	a.followers(s, now)
+}
+
+func (a *app) storeRows(row func(name, format string, args ...any), s replica.StoreStatus) {
+	sync := "never"
+	if s.Sync {
+		sync = "always"
+	}
+	free := ""
+	if s.Free >= 0 {
+		free = ", " + size(s.Free) + " free"
+	}
+	row("store", "%s, %s%s, sync %s, tree %s", visible(s.Path), size(max(s.Bytes, 0)), free, sync, size(s.TreeHeap))
+	for _, note := range s.Notes {
+		row("note", "%s", visible(note))
+	}
+}
+
+// inSync says whether the copy is the master's, where that is known.
+func (a *app) inSync(s replica.Status) string {
+	switch {
+	case s.Role != "follower":
+		return ""
+	case s.InSync == nil:
+		return ", not compared with the master's yet"
+	case *s.InSync:
+		return ", " + paint(a.painted(), green, "equal to the master's")
+	}
+	return ", " + paint(a.painted(), red, "the master's is "+s.Master)
+}
+
+// followers prints what a master knows of its followers, connected or not.
+func (a *app) followers(s replica.Status, now time.Time) {
+	if s.Role != "master" {
+		return
+	}
+	a.printf("%-12s %d\n", "followers", len(s.Followers))
+	if len(s.Followers) == 0 {
+		return
+	}
+	tw := tabwriter.NewWriter(a.stdout, 2, 8, 2, ' ', 0)
+	fmt.Fprintln(tw, "  ID\tCONNECTED\tSTATE\tSINCE\tACKED\tLAG\tIN SYNC\tLAST CONTACT\tADDRESS\tWHY")
+	for _, f := range s.Followers {
+		same := "?"
+		if f.InSync != nil {
+			same = yes(*f.InSync)
+		}
+		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\t%d\t%d, %.1f s\t%s\t%s ago\t%s\t%s\n", visible(f.ID), yes(f.Connected), f.State, span(now.Sub(f.Since)),
+			f.Acked, f.LagCommits, f.LagSeconds, same, span(now.Sub(f.LastContact)), cmp.Or(f.Address, "-"), cmp.Or(visible(f.Why), "-"))
+	}
+	tw.Flush() // its errors are those of stdout, which tells at the end
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
