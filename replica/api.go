@@ -21,6 +21,7 @@ const (
 	DefaultSilence      = 10 * time.Second
 	DefaultMaxFollowers = 1000
 	DefaultMaxRepairs   = 4
+	DefaultScrub        = 0.05
 )
 
 // MasterConfig configures a Master. Zero means the default. It must not be
@@ -46,6 +47,9 @@ type MasterConfig struct {
 	// MaxFollowers bounds the sessions at once, MaxRepairs the repairs served
 	// at once; a follower that asks for one more waits its turn.
 	MaxFollowers, MaxRepairs int
+	// Scrub is the share of one core that re-reading the store and holding it
+	// against the tree may take, in the background. If negative, it is not done.
+	Scrub float64
 	// Logger takes what an operator should read. If nil, nothing is logged.
 	Logger *slog.Logger
 	// Observer is told of every change of state.
@@ -57,6 +61,7 @@ func (c MasterConfig) withDefaults() MasterConfig {
 	setDefault(&c.LogBytes, DefaultLogBytes)
 	setDefault(&c.LogAge, DefaultLogAge)
 	setDefault(&c.Heartbeat, DefaultHeartbeat)
+	setDefault(&c.Scrub, DefaultScrub)
 	setDefault(&c.Silence, DefaultSilence)
 	setDefault(&c.MaxFollowers, DefaultMaxFollowers)
 	setDefault(&c.MaxRepairs, DefaultMaxRepairs)
@@ -75,6 +80,7 @@ func (c MasterConfig) Validate() error {
 		atLeast("Silence", c.Silence, 2*c.Heartbeat),
 		atLeast("MaxFollowers", c.MaxFollowers, 1),
 		atLeast("MaxRepairs", c.MaxRepairs, 1),
+		share("Scrub", c.Scrub),
 	)
 }
 
@@ -96,6 +102,9 @@ type FollowerConfig struct {
 	// Heartbeat is how often an idle session speaks, Silence how long the
 	// master may say nothing before the connection is dropped.
 	Heartbeat, Silence time.Duration
+	// Scrub is the share of one core that re-reading the store and holding it
+	// against the tree may take, in the background. If negative, it is not done.
+	Scrub float64
 	// Logger takes what an operator should read. If nil, nothing is logged.
 	Logger *slog.Logger
 	// Observer is told of every change of state.
@@ -108,6 +117,7 @@ type FollowerConfig struct {
 
 func (c FollowerConfig) withDefaults() FollowerConfig {
 	setDefault(&c.Heartbeat, DefaultHeartbeat)
+	setDefault(&c.Scrub, DefaultScrub)
 	setDefault(&c.Silence, DefaultSilence)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -122,6 +132,7 @@ func (c FollowerConfig) Validate() error {
 		atLeast("Heartbeat", c.Heartbeat, time.Millisecond),
 		atLeast("Silence", c.Silence, 2*c.Heartbeat),
 		atLeast("Repair.Every", c.Repair.Every, 0),
+		share("Scrub", c.Scrub),
 	}
 	if !validID(c.ID) {
 		errs = append(errs, &ConfigError{"ID", c.ID, "must be 1 to 100 printable ASCII characters without spaces"})
@@ -172,6 +183,13 @@ func setDefault[T comparable](v *T, d T) {
 func atLeast[T int | time.Duration](field string, v, least T) error {
 	if v < least {
 		return &ConfigError{field, v, fmt.Sprintf("must be at least %v", least)}
+	}
+	return nil
+}
+
+func share(field string, v float64) error {
+	if !(v <= 1) { // NaN too
+		return &ConfigError{field, v, "must be at most 1"}
 	}
 	return nil
 }
@@ -257,6 +275,7 @@ type Status struct {
 	LastRepair *Report          `json:"last_repair,omitempty"`
 	Followers  []FollowerStatus `json:"followers,omitempty"`
 	Log        *LogStatus       `json:"log,omitempty"`
+	Scrub      ScrubStatus      `json:"scrub"`
 	Store      StoreStatus      `json:"store"`
 }
 
@@ -284,6 +303,18 @@ type LogStatus struct {
 	Start uint64 `json:"start"` // the oldest offset a follower can resume at
 	Bytes int64  `json:"bytes"` // about
 	Tail  uint64 `json:"tail"`  // the oldest offset in memory
+}
+
+// ScrubStatus describes the re-reading of the store in the background.
+type ScrubStatus struct {
+	Running bool       `json:"running"`
+	Items   uint64     `json:"items"`  // read in the pass under way, or the last
+	Passes  uint64     `json:"passes"` // complete ones since the start
+	Last    *time.Time `json:"last,omitempty"`
+	// Found counts the keys that the store did not hold as it should, on
+	// demand or in the background.
+	Found uint64 `json:"found"`
+	Error string `json:"error,omitempty"`
 }
 
 // StoreStatus describes the store.

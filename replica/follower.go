@@ -30,12 +30,14 @@ type Follower struct {
 	askc    chan *ask
 	cancelc chan *ask
 	takenc  chan pair
+	badc    chan []mismatch
 	viewc   chan chan<- view
 	state   atomic.Pointer[standing]
 	moved   signal // after every change of state
 	heads   clockwork
 	life    lifecycle
 	feed    feed
+	scrub   scrubber
 
 	// owned by loop
 	tree    *merkle.Tree
@@ -81,7 +83,7 @@ func NewFollower(st store.Store, cfg FollowerConfig) (*Follower, error) {
 	f := &Follower{
 		st: st, cfg: cfg.withDefaults(), lim: st.Limits(),
 		readyc: make(chan struct{}), endedc: make(chan struct{}),
-		askc: make(chan *ask), cancelc: make(chan *ask), takenc: make(chan pair), viewc: make(chan chan<- view),
+		askc: make(chan *ask), cancelc: make(chan *ask), takenc: make(chan pair), badc: make(chan []mismatch), viewc: make(chan chan<- view),
 	}
 	f.life.init(f.cfg.Observer)
 	f.feed.init()
@@ -108,9 +110,19 @@ func (f *Follower) Run(ctx context.Context) (err error) {
 	if o.doubt != "" {
 		f.cfg.Logger.Warn("the store does not hold what it should: the next repair mends it", "found", o.doubt)
 	}
+	f.scrub = scrubber{hash: f.cfg.Hash, view: f.view, found: func(ctx context.Context, bad []mismatch) {
+		select {
+		case f.badc <- bad:
+		case <-f.endedc:
+		case <-ctx.Done():
+		}
+	}}
 	f.publish()
 	close(f.readyc)
 	ctx, cancel := context.WithCancelCause(ctx)
+	if f.cfg.Scrub > 0 {
+		f.wg.Go(func() { f.scrub.run(ctx, f.cfg.Scrub) })
+	}
 	err = f.loop(ctx)
 	cancel(err)
 	f.wg.Wait()
@@ -157,6 +169,8 @@ func (f *Follower) loop(ctx context.Context) error {
 			f.cancelAsk(a)
 		case p := <-f.takenc:
 			f.taken(p)
+		case bad := <-f.badc:
+			err = f.correct(bad)
 		case now := <-tick.C:
 			err = f.beat(now)
 		case <-f.sync.workc():

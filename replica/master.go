@@ -40,6 +40,7 @@ type Master struct {
 	// set before readyc is closed
 	w         *writer
 	followers *registry
+	scrub     scrubber
 
 	wg    sync.WaitGroup // short-lived helpers of sessions
 	slots chan struct{}  // comparisons being served
@@ -86,6 +87,7 @@ func (m *Master) Run(ctx context.Context) (err error) {
 	}
 	m.ages.note(o.meta.Position.Offset, time.Now())
 	m.w = newWriter(m.st, m.cfg, o, &m.ages)
+	m.scrub = scrubber{hash: m.cfg.Hash, view: m.w.view, found: m.damaged}
 	close(m.readyc)
 	m.life.set(Serving, "")
 
@@ -105,6 +107,9 @@ func (m *Master) Run(ctx context.Context) (err error) {
 		}
 	})
 	g.Go(func() error { return m.keepTrimmed(gctx) })
+	if m.cfg.Scrub > 0 {
+		g.Go(func() error { return m.scrub.run(gctx, m.cfg.Scrub) })
+	}
 	if m.cfg.Listener != nil {
 		g.Go(func() error { return m.accept(gctx) })
 	}
@@ -127,6 +132,12 @@ func (m *Master) loadFollowers() error {
 	}
 	defer v.Close()
 	return m.followers.load(v)
+}
+
+// damaged is told by the scrub of keys that the store does not hold as it
+// should. They are not sent to anyone: see serveSync.put.
+func (m *Master) damaged(_ context.Context, bad []mismatch) {
+	m.cfg.Logger.Error("a scrub found damaged keys: they are not sent to followers", "keys", len(bad), "first", bad[0].what())
 }
 
 // Ready is closed when the tree is built and followers are served.

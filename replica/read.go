@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"iter"
-	"time"
 
-	"github.com/sdiff/sdiff/merkle"
 	"github.com/sdiff/sdiff/replica/store"
 	"github.com/sdiff/sdiff/stream"
 )
@@ -119,83 +117,26 @@ func (f *Follower) Ascend(ctx context.Context, lo, hi []byte) iter.Seq2[Item, er
 	}
 }
 
-// Verify reads the whole store and holds every item against the tree, at one
-// moment; writes go on meanwhile. It changes nothing.
+// Verify reads the whole store at full speed and holds every item against the
+// tree, chunk by chunk; writes go on meanwhile. The fingerprints of the report
+// are therefore those of a moving dataset, unless nothing was written. It
+// changes nothing.
 func (m *Master) Verify(ctx context.Context) (VerifyReport, error) {
 	if err := m.ready(ctx); err != nil {
 		return VerifyReport{}, err
 	}
-	v, err := m.w.view(ctx)
-	if err != nil {
-		return VerifyReport{}, err
-	}
-	return verify(ctx, v, m.cfg.Hash)
+	return m.scrub.verify(ctx)
 }
 
-// Verify reads the whole store and holds every item against the tree, at one
-// moment; the stream goes on meanwhile. It changes nothing.
+// Verify reads the whole store at full speed and holds every item against the
+// tree, chunk by chunk; the stream goes on meanwhile. What is found shows in
+// the copy's fingerprint from then on, so that the next repair, at once by the
+// default policy, mends it.
 func (f *Follower) Verify(ctx context.Context) (VerifyReport, error) {
 	if err := f.ready(ctx); err != nil {
 		return VerifyReport{}, err
 	}
-	v, err := f.view(ctx)
-	if err != nil {
-		return VerifyReport{}, err
-	}
-	return verify(ctx, v, f.cfg.Hash)
-}
-
-// maxBadKeys bounds the keys that a report names.
-const maxBadKeys = 1000
-
-// verify walks the store's items and the tree's side by side. It closes v.
-func verify(ctx context.Context, v view, hash merkle.Hasher) (VerifyReport, error) {
-	defer v.store.Close()
-	began := time.Now()
-	rep := VerifyReport{Tree: v.tree.Summary().String()}
-	bad := func(key []byte, what string) {
-		rep.Bad++
-		if len(rep.Keys) < maxBadKeys {
-			rep.Keys = append(rep.Keys, BadKey{bytes.Clone(key), what})
-		}
-	}
-	next, stop := iter.Pull2(func(yield func([]byte, uint64) bool) {
-		v.tree.Ascend(nil, nil, yield)
-	})
-	defer stop()
-	want, wantHash, more := next()
-	var found merkle.Summary
-	err := v.store.Ascend(nil, nil, func(key, value []byte) bool {
-		for more && bytes.Compare(want, key) < 0 {
-			bad(want, "missing")
-			want, wantHash, more = next()
-		}
-		h := hash.Hash(key, value)
-		found = found.Add(merkle.Summary{Count: 1, Sum: h})
-		switch {
-		case !more || !bytes.Equal(want, key):
-			bad(key, "extra")
-		case h != wantHash:
-			bad(key, "changed")
-			fallthrough
-		default:
-			want, wantHash, more = next()
-		}
-		return found.Count%1024 != 0 || ctx.Err() == nil
-	})
-	if err == nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
-		return VerifyReport{}, err
-	}
-	for ; more; want, wantHash, more = next() {
-		bad(want, "missing")
-	}
-	rep.Items, rep.Store = found.Count, found.String()
-	rep.OK = rep.Bad == 0
-	rep.Took = time.Since(began)
-	return rep, nil
+	return f.scrub.verify(ctx)
 }
 
 // WaitAcked waits until at least n followers have acknowledged the position,

@@ -29,6 +29,7 @@ func (m *Master) Status() Status {
 	s.Keys, s.Fingerprint, s.Master = pub.keys, pub.pos.Fingerprint.String(), pub.pos.Fingerprint.String()
 	s.InSync, s.Complete = new(true), true
 	s.Progress = pub.at
+	s.Scrub = m.scrub.get()
 	s.Store.TreeHeap = pub.treeHeap
 	oldest, _ := m.w.tail.Bounds()
 	s.Log = &LogStatus{Start: pub.logStart.Offset + 1, Bytes: int64(pub.logBytes), Tail: oldest}
@@ -51,6 +52,7 @@ func (f *Follower) Status() Status {
 	s.Keys, s.Fingerprint = at.own.Count, at.own.String()
 	s.Complete, s.Progress, s.LastRepair = at.complete, at.progress, at.last
 	s.Store.TreeHeap = at.treeHeap
+	s.Scrub = f.scrub.get()
 	if !at.contact.IsZero() {
 		s.LastContact = new(at.contact)
 	}

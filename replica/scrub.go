@@ -1,0 +1,244 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/sdiff/sdiff/merkle"
+	"github.com/sdiff/sdiff/replica/store"
+)
+
+// Bounds of a scrub.
+const (
+	// scrubChunk is how many items are read in one view.
+	scrubChunk = 4096
+	// scrubPause is the least time between two chunks, scrubRest that between
+	// two passes.
+	scrubPause = 5 * time.Millisecond
+	scrubRest  = time.Minute
+	// maxBadKeys bounds the keys that a report names.
+	maxBadKeys = 1000
+)
+
+// A mismatch is a key whose stored item is not the one that the tree has.
+type mismatch struct {
+	key        []byte
+	want, have uint64 // item hashes; meaningless where there is none
+	inTree     bool
+	inStore    bool
+}
+
+func (m mismatch) what() string {
+	switch {
+	case !m.inStore:
+		return "missing"
+	case !m.inTree:
+		return "extra"
+	}
+	return "changed"
+}
+
+// A passed is what one chunk of a scrub has come to.
+type passed struct {
+	found merkle.Summary // of the items read
+	bad   []mismatch
+	next  []byte // where the next chunk begins; nil at the end
+}
+
+// scrubItems reads the store's items from lo on and holds them against the
+// tree's, up to max of the tree's. It goes by the tree, so that a store that
+// has lost keys, or whose iterator ends early, is seen through. It keeps the
+// view open.
+func scrubItems(v view, hash merkle.Hasher, lo []byte, max int) (p passed, err error) {
+	keys := make([][]byte, 0, max)
+	hashes := make([]uint64, 0, max)
+	slab := make([]byte, 0, 32*max)
+	v.tree.Ascend(lo, nil, func(key []byte, h uint64) bool {
+		if len(keys) == max {
+			p.next = bytes.Clone(key)
+			return false
+		}
+		slab = append(slab, key...)
+		keys = append(keys, slab[len(slab)-len(key):len(slab):len(slab)])
+		hashes = append(hashes, h)
+		return true
+	})
+	i, read := 0, 0
+	missing := func() {
+		p.bad = append(p.bad, mismatch{key: keys[i], want: hashes[i], inTree: true})
+		i++
+	}
+	err = v.store.Ascend(lo, p.next, func(key, value []byte) bool {
+		for i < len(keys) && bytes.Compare(keys[i], key) < 0 {
+			missing()
+		}
+		h := hash.Hash(key, value)
+		p.found = p.found.Add(merkle.Summary{Count: 1, Sum: h})
+		switch {
+		case i == len(keys) || !bytes.Equal(keys[i], key):
+			p.bad = append(p.bad, mismatch{key: bytes.Clone(key), have: h, inStore: true})
+		case hashes[i] != h:
+			p.bad = append(p.bad, mismatch{key: keys[i], want: hashes[i], have: h, inTree: true, inStore: true})
+			i++
+		default:
+			i++
+		}
+		// Many keys that the tree knows nothing of end the chunk early.
+		if read++; read == 2*max {
+			p.next = append(bytes.Clone(key), 0)
+			return false
+		}
+		return true
+	})
+	if err != nil {
+		return passed{}, err
+	}
+	for i < len(keys) && (p.next == nil || bytes.Compare(keys[i], p.next) < 0) {
+		missing()
+	}
+	return p, nil
+}
+
+// A scrubber re-reads a store and holds it against the tree: in the background
+// at a share of a core, and on demand at full speed. What it finds goes to the
+// replica's own goroutine.
+type scrubber struct {
+	hash  merkle.Hasher
+	view  func(context.Context) (view, error)
+	found func(context.Context, []mismatch) // called for each chunk that has any
+
+	mu     sync.Mutex
+	status ScrubStatus
+}
+
+// run scrubs again and again until ctx ends, at a share of one core.
+func (s *scrubber) run(ctx context.Context, share float64) error {
+	for {
+		s.note(func(st *ScrubStatus) { st.Running, st.Items = true, 0 })
+		_, err := s.pass(ctx, func(took time.Duration, p passed) {
+			s.note(func(st *ScrubStatus) { st.Items += p.found.Count })
+			sleep(ctx, max(scrubPause, time.Duration(float64(took)*(1/share-1))))
+		})
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		s.note(func(st *ScrubStatus) {
+			st.Running = false
+			if err != nil {
+				st.Error = err.Error()
+				return
+			}
+			st.Error = ""
+			st.Passes++
+			st.Last = new(time.Now())
+		})
+		sleep(ctx, scrubRest)
+	}
+}
+
+// pass walks everything once, each chunk in a view of its own, and calls after
+// for each.
+func (s *scrubber) pass(ctx context.Context, after func(time.Duration, passed)) (tree merkle.Summary, err error) {
+	for lo := []byte(nil); ; {
+		began := time.Now()
+		v, err := s.view(ctx)
+		if err != nil {
+			return tree, err
+		}
+		p, err := scrubItems(v, s.hash, lo, scrubChunk)
+		tree = v.tree.Summary()
+		v.store.Close()
+		if err != nil {
+			return tree, err
+		}
+		if len(p.bad) > 0 {
+			s.note(func(st *ScrubStatus) { st.Found += uint64(len(p.bad)) })
+			s.found(ctx, p.bad)
+		}
+		after(time.Since(began), p)
+		if lo = p.next; lo == nil {
+			return tree, nil
+		}
+		if ctx.Err() != nil {
+			return tree, context.Cause(ctx)
+		}
+	}
+}
+
+func (s *scrubber) note(f func(*ScrubStatus)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(&s.status)
+}
+
+func (s *scrubber) get() ScrubStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status
+}
+
+// verify makes one pass at full speed and reports it.
+func (s *scrubber) verify(ctx context.Context) (VerifyReport, error) {
+	began := time.Now()
+	var rep VerifyReport
+	var found merkle.Summary
+	tree, err := s.pass(ctx, func(_ time.Duration, p passed) {
+		found = found.Add(p.found)
+		rep.Bad += uint64(len(p.bad))
+		for _, m := range p.bad {
+			if len(rep.Keys) < maxBadKeys {
+				rep.Keys = append(rep.Keys, BadKey{m.key, m.what()})
+			}
+		}
+	})
+	if err != nil {
+		return VerifyReport{}, err
+	}
+	rep.Items, rep.Store, rep.Tree = found.Count, found.String(), tree.String()
+	rep.OK = rep.Bad == 0
+	rep.Took = time.Since(began)
+	return rep, nil
+}
+
+// correct makes the follower's tree say what the store holds, where a scrub
+// found that it does not. From then on the copy's fingerprint tells the truth,
+// and the repair follows from its being different. A key that was written
+// since the scrub read it is left alone.
+func (f *Follower) correct(bad []mismatch) error {
+	v, err := f.st.View()
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	corrected := 0
+	for _, m := range bad {
+		if h, ok := f.tree.Get(m.key); ok != m.inTree || ok && h != m.want {
+			continue
+		}
+		value, err := v.Get(m.key)
+		switch {
+		case err == nil && m.inStore && f.cfg.Hash.Hash(m.key, value) == m.have:
+			f.tree.Put(m.key, m.have)
+		case err != nil && !m.inStore:
+			f.tree.Delete(m.key)
+		default:
+			continue
+		}
+		corrected++
+	}
+	if corrected == 0 {
+		return nil
+	}
+	f.cfg.Logger.Warn("a scrub found keys in the store that are not what was written", "keys", corrected)
+	if err := f.write(&store.Txn{Meta: f.meta}); err != nil {
+		return err
+	}
+	f.publish()
+	f.ack()
+	if own := f.tree.Summary(); own != f.meta.Position.Fingerprint {
+		f.noticeDrift(driftAt{f.meta.Position, own})
+	}
+	return nil
+}
