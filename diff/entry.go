@@ -60,19 +60,19 @@ func (e *entry) String() string {
 		} else {
 			b.WriteString("to the end: ")
 		}
-		b.WriteString(e.summary.String())
+		fmt.Fprintf(&b, "%d items, sum %x", e.summary.Count, e.summary.Sum)
 	case entryList:
-		b.WriteString("list")
+		b.WriteString("holds")
 		for i := 0; i < len(e.data); i += 8 {
-			fmt.Fprintf(&b, " %016x", binary.BigEndian.Uint64(e.data[i:]))
+			fmt.Fprintf(&b, " %x", binary.BigEndian.Uint64(e.data[i:]))
 		}
 		if len(e.data) == 0 {
-			b.WriteString(" of nothing")
+			b.WriteString(" nothing")
 		}
 	case entryAsk:
-		b.WriteString("ask")
+		b.WriteString("list yours")
 	case entryVerdict:
-		b.WriteString("lack")
+		b.WriteString("lacks")
 		for i := range setBits(e.data) {
 			fmt.Fprintf(&b, " #%d", i)
 		}

@@ -17,6 +17,8 @@ type inbound struct {
 	// gap counts the peer's statements since the last one to be answered.
 	gap  uint64
 	lost uint64 // statements that were to be answered but are over a limit
+	// ranges counts the peer's summaries, equal those that are the same here.
+	ranges, equal uint64
 }
 
 // stepAck takes an ack. It returns a reason if the peer broke the protocol.
@@ -74,7 +76,8 @@ func (s *Session) endListen(left uint64) ([]Message, string) {
 	if s.in.open {
 		return nil, "a range without its last part"
 	}
-	for ; s.at.task < len(s.said.tasks); s.at = (cursor{task: s.at.task + 1}) {
+	// A peer that hit a limit has fallen silent from some range on.
+	for ; left == 0 && s.at.task < len(s.said.tasks); s.at = (cursor{task: s.at.task + 1}) {
 		if t := &s.said.tasks[s.at.task]; t.demands() && s.at.part < t.answers() {
 			return nil, "no answer where one was asked for"
 		}
@@ -92,6 +95,7 @@ func (s *Session) endListen(left uint64) ([]Message, string) {
 		return nil, "too many levels"
 	}
 	s.phase = phaseTalk
+	s.refine()
 	return s.talk(), ""
 }
 
@@ -109,11 +113,11 @@ func (s *Session) take(e *entry) string {
 	switch {
 	case e.kind == entrySummary && (t.kind == taskSplit || t.kind == taskRoot):
 		return s.takePart(e, t)
-	case e.kind == entryList && t.kind != taskList:
+	case e.kind == entryList && !t.listed():
 		return s.takeList(e, t)
 	case e.kind == entryAsk && t.kind == taskSplit:
 		return s.takeAsk(t)
-	case e.kind == entryVerdict && t.kind == taskList:
+	case e.kind == entryVerdict && t.listed():
 		return s.takeVerdict(e, t)
 	}
 	return "an answer to another question"
@@ -170,7 +174,9 @@ func (s *Session) takePart(e *entry, t *task) string {
 func (s *Session) compare(begin, end, theirs merkle.Summary) {
 	s.stats.Ranges++
 	s.in.asks = true
+	s.in.ranges++
 	if end.Sub(begin) == theirs {
+		s.in.equal++
 		s.in.gap++
 		return
 	}
@@ -186,7 +192,7 @@ func (s *Session) takeAsk(t *task) string {
 	}
 	s.at.part++
 	s.in.asks = true
-	s.add(task{lo: lo, hi: hi, kind: taskList})
+	s.add(task{lo: lo, hi: hi, kind: taskAnswer})
 	return ""
 }
 
@@ -217,10 +223,11 @@ func (s *Session) takeList(e *entry, t *task) string {
 	s.in.asks = true
 	begin := len(s.next.bitmaps)
 	s.match(lo, hi, e.data)
-	if end := len(s.next.bitmaps); end > begin {
-		s.add(task{lo: uint64(begin), hi: uint64(end), kind: taskVerdict})
-	} else {
+	end := len(s.next.bitmaps)
+	if end == begin {
 		s.in.gap++
+	} else if !s.add(task{lo: uint64(begin), hi: uint64(end), kind: taskVerdict}) {
+		s.next.bitmaps = s.next.bitmaps[:begin]
 	}
 	return ""
 }

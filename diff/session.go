@@ -82,6 +82,7 @@ const (
 	taskRoot    taskKind = iota // not said: that the whole is in question
 	taskSplit                   // summaries of parts
 	taskList                    // the hashes of all items, at least one
+	taskAnswer                  // the same, because the peer asked for it
 	taskAsk                     // list yours: the peer said it has few
 	taskEmpty                   // a list of nothing
 	taskVerdict                 // which of the peer's listed items are not here
@@ -93,11 +94,14 @@ func (t *task) answers() int {
 	switch t.kind {
 	case taskSplit:
 		return int(t.parts)
-	case taskRoot, taskList, taskAsk:
+	case taskRoot, taskList, taskAnswer, taskAsk:
 		return 1
 	}
 	return 0
 }
+
+// listed reports whether a task listed items, so that a verdict answers it.
+func (t *task) listed() bool { return t.kind == taskList || t.kind == taskAnswer }
 
 // demands reports whether the peer must answer; otherwise its silence means
 // that both hold the same.

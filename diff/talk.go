@@ -24,24 +24,53 @@ func (s *Session) decide(lo, hi, theirs uint64) {
 	case theirs <= few:
 		t.kind = taskAsk
 	default:
-		t.kind = taskSplit
-		// From n > few >= 1 and Parts >= 2 follows that there are two parts at
-		// least, and no more than there are items.
-		t.parts = uint16(min(max(2, (n-1)/few+1), uint64(s.cfg.Parts)))
+		t.split(few, s.cfg.Parts)
 	}
 	s.add(t)
 }
 
-// add appends a task to the next level, or counts it as lost.
-func (s *Session) add(t task) {
+// split makes t a split into parts of some size, of which there are at most
+// so many.
+func (t *task) split(size uint64, parts int) {
+	// There are two parts at least, and no more than items if those are two.
+	n := t.hi - t.lo
+	t.kind = taskSplit
+	t.parts = uint16(min(max(2, (n-1)/max(1, size)+1), uint64(parts)))
+}
+
+// refine cuts the ranges that are to be listed once more, if that saves bytes
+// worth another level: if the lists would fill more than one message, and some
+// ranges of the peer's level were equal, so that some of the parts will be.
+func (s *Session) refine() {
+	var bytes int
+	for _, t := range s.said.tasks {
+		if t.kind == taskList {
+			bytes += 8 * int(t.hi-t.lo)
+		}
+	}
+	if bytes <= s.cfg.FrameBytes || s.in.equal*64 < s.in.ranges {
+		return
+	}
+	size := max(1, uint64(s.cfg.Items)/4)
+	for i := range s.said.tasks {
+		if t := &s.said.tasks[i]; t.kind == taskList && t.hi-t.lo > size {
+			t.split(size, s.cfg.Parts)
+		}
+	}
+}
+
+// add appends a task to the next level and reports true, or counts it as lost.
+// After one that is lost all others of the level are.
+func (s *Session) add(t task) bool {
 	if len(s.next.tasks) >= s.cfg.MaxPending || s.in.gap > math.MaxUint32 {
 		s.in.lost++
-		return
+		return false
 	}
 	t.skip = uint32(s.in.gap)
 	s.in.gap = 0
 	s.next.tasks = append(s.next.tasks, t)
 	s.stats.Peak = max(s.stats.Peak, len(s.said.tasks)+len(s.next.tasks))
+	return true
 }
 
 // talk sends as much of this side's level as the window lets it. At the last
@@ -109,7 +138,7 @@ func (s *Session) say(w *entryWriter, t *task) {
 		if s.at.part < int(t.parts) {
 			return
 		}
-	case taskList:
+	case taskList, taskAnswer:
 		w.list(skip, t.hi-t.lo)
 		s.items(t.lo, t.hi, func(_ []byte, hash uint64) {
 			w.out = binary.BigEndian.AppendUint64(w.out, hash)
