@@ -149,6 +149,17 @@ func (m *Master) ready(ctx context.Context) error {
 }
 
 func waitReady(ctx context.Context, readyc, endedc <-chan struct{}, l *lifecycle) error {
+	ended := func() error {
+		if err := l.cause(); err != nil {
+			return fmt.Errorf("%w: %w", ErrClosed, err)
+		}
+		return ErrClosed
+	}
+	select {
+	case <-endedc:
+		return ended()
+	default:
+	}
 	select {
 	case <-readyc:
 		return nil
@@ -158,10 +169,7 @@ func waitReady(ctx context.Context, readyc, endedc <-chan struct{}, l *lifecycle
 	case <-readyc:
 		return nil
 	case <-endedc:
-		if err := l.cause(); err != nil {
-			return fmt.Errorf("%w: %w", ErrClosed, err)
-		}
-		return ErrClosed
+		return ended()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

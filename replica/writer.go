@@ -225,7 +225,7 @@ func (w *writer) loop(ctx context.Context) error {
 			}
 		}
 		if err != nil {
-			w.abandon(err)
+			w.abandon(fmt.Errorf("%w: %w", ErrClosed, err))
 			return err
 		}
 	}
@@ -257,7 +257,7 @@ func (w *writer) group(first *request) error {
 	// The group's slices belong to the callers once they are answered.
 	clear(g.ops)
 	for _, r := range g.reqs {
-		if err != nil {
+		if err != nil && r.err == nil {
 			r.pos, r.err = stream.Position{}, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 		}
 		close(r.done)
