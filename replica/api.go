@@ -35,6 +35,10 @@ type MasterConfig struct {
 	Hash merkle.Hasher
 	// Adopt takes over a store that holds keys sdiff did not write.
 	Adopt bool
+	// AcceptDataLoss starts over a store from which something is missing, and
+	// AcceptStore over one with foreign or changed keys, as it is and in a new
+	// epoch. Followers that hold more park until a person decides.
+	AcceptDataLoss, AcceptStore bool
 	// TailBytes bounds the newest commits kept in memory for followers.
 	TailBytes int
 	// LogBytes and LogAge bound the log in the store; what exceeds either is

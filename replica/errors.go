@@ -53,6 +53,27 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("%s too large: %d, the limit is %d", e.What, e.Got, e.Max)
 }
 
+// A DamageError is why a master refuses to start: its store does not hold what
+// it should. It wraps ErrDamaged. Followers may still hold it all: see Restore.
+type DamageError struct {
+	Found string // what does not agree
+	Where string // which of the stored range summaries no longer hold
+	// Lost says that something is missing, which MasterConfig.AcceptDataLoss
+	// accepts; otherwise keys are foreign or changed, which AcceptStore does.
+	Lost bool
+}
+
+func (e *DamageError) Error() string {
+	s := ErrDamaged.Error() + ": " + e.Found
+	if e.Where != "" {
+		s += "; " + e.Where
+	}
+	return s
+}
+
+// Unwrap returns ErrDamaged.
+func (e *DamageError) Unwrap() error { return ErrDamaged }
+
 // An IdentityError says that a store or a peer is not the one it should be.
 type IdentityError struct {
 	What string // "role", "dataset" or "item hash"

@@ -107,6 +107,7 @@ func (m *Master) Run(ctx context.Context) (err error) {
 		}
 	})
 	g.Go(func() error { return m.keepTrimmed(gctx) })
+	g.Go(func() error { return m.keepRanges(gctx) })
 	if m.cfg.Scrub > 0 {
 		g.Go(func() error { return m.scrub.run(gctx, m.cfg.Scrub) })
 	}

@@ -17,6 +17,10 @@ type opened struct {
 	// doubt says in a sentence why the store does not hold what it should;
 	// empty if it does.
 	doubt string
+	// lost says that something is missing, rather than foreign or changed, and
+	// where is what is known of the place.
+	lost  bool
+	where string
 }
 
 // open reads the store whole: it rebuilds the tree from the items and holds
@@ -47,16 +51,22 @@ func open(st store.Store, role store.Role, hash merkle.Hasher, adopt bool) (open
 	found, headAt := o.tree.Summary(), st.Info().Head
 	switch {
 	case o.fresh && headAt != nil:
+		o.lost = true
 		o.doubt = fmt.Sprintf("the database is new, but %v transactions were recorded beside it", headAt.Seq)
 	case o.fresh && found.Count > 0 && !adopt:
 		return opened{}, fmt.Errorf("%w: %d of them", ErrNotEmpty, found.Count)
 	case o.fresh:
 	case headAt != nil && headAt.Seq > o.meta.Seq:
+		o.lost = true
 		o.doubt = fmt.Sprintf("the database is at transaction %d, but %d were recorded beside it: its newest writes are lost", o.meta.Seq, headAt.Seq)
 	case headAt != nil && headAt.Seq == o.meta.Seq && headAt.Summary != o.meta.Summary:
 		o.doubt = fmt.Sprintf("the database says %v at transaction %d, but %v was recorded beside it: it is another database", o.meta.Summary, o.meta.Seq, headAt.Summary)
 	case found != o.meta.Summary:
+		o.lost = found.Count < o.meta.Summary.Count
 		o.doubt = fmt.Sprintf("the store holds %d keys with fingerprint %016x, but should hold %d with %016x", found.Count, found.Sum, o.meta.Summary.Count, o.meta.Summary.Sum)
+	}
+	if o.doubt != "" && role == store.Master {
+		o.where = whereDamaged(v, o.tree, o.meta.Position.Offset)
 	}
 	return o, nil
 }
@@ -84,12 +94,17 @@ func openMaster(st store.Store, cfg MasterConfig) (opened, error) {
 	if err != nil {
 		return opened{}, err
 	}
-	if o.doubt != "" {
-		return opened{}, fmt.Errorf("%w: %s", ErrDamaged, o.doubt)
-	}
 	m := &o.meta
 	durable := st.Info().Sync
+	accepted := o.lost && cfg.AcceptDataLoss || !o.lost && cfg.AcceptStore
 	switch {
+	case o.doubt != "" && !accepted:
+		return opened{}, &DamageError{Found: o.doubt, Where: o.where, Lost: o.lost}
+	case o.doubt != "" && !o.fresh:
+		// A person has taken the store as it is. In a new epoch, and without
+		// the log of the old one, no follower takes it for what it was.
+		cfg.Logger.Warn("going on with a store that does not hold what it should", "found", o.doubt, "where", o.where)
+		becomeMaster(m, o.tree.Summary())
 	case o.fresh:
 		sum := o.tree.Summary()
 		*m = store.Meta{Dataset: stream.NewID(), Role: store.Master, Hash: cfg.Hash.ID(), Complete: true, Verified: sum.Count}

@@ -38,6 +38,9 @@ func (t *Tx) Delete(key []byte) error {
 }
 
 func (t *Tx) add(op stream.Op) error {
+	if t.own == nil {
+		return errTxOver
+	}
 	one := [1]stream.Op{op}
 	if err := checkOps(one[:], t.lim); err != nil {
 		return err
@@ -136,7 +139,7 @@ func (w *writer) runTx(fn func(*Tx) error) (ops []stream.Op, err error) {
 		if p := recover(); p != nil {
 			ops, err = nil, fmt.Errorf("panic in the function of Update: %v", p)
 		}
-		t.view, t.ops = closedView{}, nil
+		t.view, t.ops, t.own, t.under = closedView{}, nil, nil, nil
 	}()
 	if err := fn(t); err != nil {
 		return nil, err

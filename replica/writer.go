@@ -454,7 +454,8 @@ func (w *writer) close(cause error) error {
 	w.abandon(ErrClosed)
 	meta := w.meta
 	meta.Clean = true
-	if err := w.st.Write(&store.Txn{Meta: meta}); err != nil {
+	ranges := store.Record{Name: rangesRecord, Value: appendRanges(w.tree.Snapshot(), meta.Position.Offset)}
+	if err := w.st.Write(&store.Txn{Meta: meta, Records: []store.Record{ranges}}); err != nil {
 		return fmt.Errorf("write the clean stop: %w", err)
 	}
 	return cause
