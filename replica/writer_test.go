@@ -165,7 +165,10 @@ func TestL6RefusedGroupIsUndone(t *testing.T) {
 	})
 }
 
-func async(f func() (stream.Position, error)) <-chan written {
+// posOf is short for what a write returns.
+type posOf = stream.Position
+
+func async(f func() (posOf, error)) <-chan written {
 	c := make(chan written, 1)
 	go func() {
 		pos, err := f()
