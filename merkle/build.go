@@ -1,7 +1,6 @@
 package merkle
 
 import (
-	"bytes"
 	"errors"
 	"slices"
 )
@@ -31,19 +30,22 @@ type level struct {
 // Add adds an item behind all others. It copies key. If the key does not
 // ascend strictly it returns ErrOrder and adds nothing.
 func (b *Builder) Add(key []byte, hash uint64) error {
-	n := b.leaf.keys.len()
+	c := lcp(b.last, key)
 	if b.owner == nil {
 		b.owner = new(owner)
-	} else if bytes.Compare(b.last, key) >= 0 {
+		b.leaf.keys.hashed = hashSize
+	} else if c == len(key) || c < len(b.last) && key[c] < b.last[c] {
 		return ErrOrder
 	}
-	if n > 0 && !b.leaf.hasRoom(key) {
+	k := &b.leaf.keys
+	// The key before has the leaf's prefix, so c tells how much of it key has.
+	common := min(c, int(k.plen))
+	if k.n == maxItems || k.n > 0 && k.sizeWithLen(len(key), common) > maxBytes {
 		b.finishLeaf()
-		b.sep = append(b.sep[:0], separator(key, lcp(b.last, key))...)
-		n = 0
+		b.sep = append(b.sep[:0], separator(key, c)...)
 	}
-	b.leaf.insertItem(n, key, hash)
-	b.last = append(b.last[:0], key...)
+	k.insertLCP(k.len(), key, hash, common)
+	b.last = append(b.last[:c], key[c:]...)
 	return nil
 }
 
@@ -72,7 +74,6 @@ func (b *Builder) finishLeaf() {
 	leaf := b.exact(&b.leaf)
 	b.push(0, b.sep, entry{leaf.sum(), leaf})
 	b.leaf.keys.reset()
-	b.leaf.hashes = b.leaf.hashes[:0]
 }
 
 // push adds a child, and the separator before it, to the inner node that is
@@ -89,7 +90,7 @@ func (b *Builder) push(l int, sep []byte, e entry) {
 	if len(n.kids) == 0 {
 		n.sep = append(n.sep[:0], sep...)
 	} else {
-		n.keys.insert(n.keys.len(), sep)
+		n.keys.insert(n.keys.len(), sep, 0)
 	}
 	n.kids = append(n.kids, e)
 }
@@ -107,14 +108,13 @@ func (b *Builder) finishLevel(l int) {
 // exact returns a copy of n without room to spare.
 func (b *Builder) exact(n *node) *node {
 	return &node{
-		keys:   pack(0, run{&n.keys, 0, n.keys.len()}),
-		owner:  b.owner,
-		hashes: slices.Clone(n.hashes),
-		kids:   slices.Clone(n.kids),
+		keys:  pack(0, run{&n.keys, 0, n.keys.len()}),
+		owner: b.owner,
+		kids:  slices.Clone(n.kids),
 	}
 }
 
 // reset empties the list and keeps its memory.
 func (p *packed) reset() {
-	*p = packed{slab: p.slab[:0], ends: p.ends[:0]}
+	*p = packed{slab: p.slab[:0], ends: p.ends[:0], hashed: p.hashed}
 }

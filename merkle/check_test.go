@@ -40,13 +40,13 @@ func (n *node) check(lo, hi []byte) (Summary, int, error) {
 	if n.leaf() {
 		sum = n.sum()
 		k := n.keys.len()
-		if k < 1 || k > maxItems || k != len(n.hashes) || k > 1 && n.keys.size() > maxBytes {
-			return sum, 0, fmt.Errorf("leaf of %d keys, %d hashes, %d bytes", k, len(n.hashes), n.keys.size())
+		if k < 1 || k > maxItems || n.keys.hashed != hashSize || k > 1 && n.keys.size() > maxBytes {
+			return sum, 0, fmt.Errorf("leaf of %d keys, %d bytes", k, n.keys.size())
 		}
 		return sum, 1, nil
 	}
 	k := len(n.kids)
-	if k < 1 || k > maxKids || k != n.keys.len()+1 || k > freeSeps+1 && n.keys.size() > maxBytes {
+	if k < 1 || k > maxKids || k != n.keys.len()+1 || n.keys.hashed != 0 || k > freeSeps+1 && n.keys.size() > maxBytes {
 		return sum, 0, fmt.Errorf("inner node of %d children, %d separators, %d bytes", k, n.keys.len(), n.keys.size())
 	}
 	height := 0
@@ -82,9 +82,9 @@ func (p *packed) check() error {
 	if int(p.plen) > len(p.slab) || cap(p.slab) < len(p.slab)+pad {
 		return fmt.Errorf("slab len %d cap %d, prefix %d", len(p.slab), cap(p.slab), p.plen)
 	}
-	if len(p.ends) != int(p.n*p.width) || p.start(p.len()) != p.size() {
-		return fmt.Errorf("width %d, %d keys: %d bytes of ends; last end %d, size %d",
-			p.width, p.n, len(p.ends), p.start(p.len()), p.size())
+	if len(p.ends) != int(p.n)*int(p.width) || p.start(p.len()) != len(p.slab)-int(p.plen) {
+		return fmt.Errorf("width %d, %d keys: %d bytes of ends; last end %d of %d",
+			p.width, p.n, len(p.ends), p.start(p.len()), len(p.slab)-int(p.plen))
 	}
 	for i := range p.len() {
 		if p.start(i) > p.end(i) || i > 0 && bytes.Compare(p.suffix(i-1), p.suffix(i)) >= 0 {

@@ -13,11 +13,11 @@
 //
 // # Memory
 //
-// Leaves are packed: what their keys begin with is stored once, then the rest of
-// each key one after another, and eight bytes of hash per key. There is no
-// pointer per key, so the garbage collector does not notice how many there are.
-// A million random keys of 16 bytes take about 24 bytes each after a [Builder]
-// made the tree, and about 27 after they were put one by one.
+// Leaves are packed: what their keys begin with is stored once, then of each
+// item eight bytes of hash and the rest of the key, one after another. There is
+// no pointer per key, so the garbage collector does not notice how many there
+// are. A million random keys of 16 bytes take about 25 bytes each after a
+// [Builder] made the tree, and about 28 after they were put one by one.
 //
 // # Snapshots
 //

@@ -184,6 +184,39 @@ func TestBuilderOrder(t *testing.T) {
 	}
 }
 
+// TestBuilderSizes builds trees that end just before, at and behind a full
+// node, and changes and empties a copy of each.
+func TestBuilderSizes(t *testing.T) {
+	const leaf, inner = maxItems, maxItems * maxKids
+	for _, n := range []int{1, 2, leaf - 1, leaf, leaf + 1, 2 * leaf, inner - 1, inner, inner + 1, inner + leaf, inner + leaf + 1, 2*inner + 1} {
+		var b Builder
+		for i := range n {
+			if err := b.Add(key8(i), uint64(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tree := b.Tree()
+		snap, want := tree.Snapshot(), filled(n).Summary()
+		for i := n - 1; i >= 0; i-- {
+			tree.Put(append(key8(i), 1), 1)
+			if i%1000 == 0 {
+				if err := tree.check(); err != nil {
+					t.Fatalf("n = %d: %v", n, err)
+				}
+			}
+			tree.Delete(key8(i))
+			tree.Delete(append(key8(i), 1))
+		}
+		if tree.root != nil || tree.check() != nil {
+			t.Errorf("n = %d: %v is left", n, tree.Summary())
+		}
+		tree = snap.Tree()
+		if err := tree.check(); err != nil || tree.Summary() != want {
+			t.Errorf("n = %d: summary %v, want %v; check: %v", n, tree.Summary(), want, err)
+		}
+	}
+}
+
 func TestPrefixEnd(t *testing.T) {
 	for _, c := range []struct{ p, want string }{
 		{"a", "b"}, {"ab", "ac"}, {"a\xff", "b"}, {"a\xff\xff", "b"}, {"a\x00", "a\x01"}, {"\xfe", "\xff"},

@@ -9,13 +9,13 @@ package merkle
 func (t *Tree) tidy(path []frame) {
 	for l := len(path) - 1; l > 0; l-- {
 		n, parent, i := path[l].n, path[l-1].n, path[l-1].i
-		if len(n.hashes) == 0 && len(n.kids) == 0 {
+		if n.keys.len() == 0 && len(n.kids) == 0 {
 			parent.removeKid(i, max(i-1, 0))
 		} else if !t.mergeAround(parent, i) {
 			break
 		}
 	}
-	for t.root != nil && len(t.root.hashes) == 0 && len(t.root.kids) <= 1 {
+	for t.root != nil && t.root.keys.len() == 0 && len(t.root.kids) <= 1 {
 		if len(t.root.kids) == 1 {
 			t.root = t.root.kids[0].kid
 		} else {
@@ -62,11 +62,7 @@ func mergeItemsOf(a, b *node) *node {
 	if _, _, size := measure(runs); size > mergeBytes {
 		return nil
 	}
-	hashes := make([]uint64, 0, len(a.hashes)+len(b.hashes))
-	return &node{
-		keys:   pack(0, runs...),
-		hashes: append(append(hashes, a.hashes...), b.hashes...),
-	}
+	return &node{keys: pack(0, runs...)}
 }
 
 // mergeKidsOf returns an inner node with the children of both and sep between

@@ -32,7 +32,7 @@ type owner struct{ _ byte }
 //
 // Invariants, which check verifies:
 //
-//	leaf:  len(hashes) == keys.n >= 1; keys.size() <= maxBytes if keys.n > 1
+//	leaf:  keys.n >= 1; keys.size() <= maxBytes if keys.n > 1
 //	inner: len(kids) == keys.n+1 >= 1; all leaves are at one depth
 //	each entry's sum is the summary of the items below its child (T2)
 //
@@ -40,10 +40,9 @@ type owner struct{ _ byte }
 //
 // The order of the fields puts what a search reads into one cache line.
 type node struct {
-	kids   []entry
-	keys   packed
-	owner  *owner
-	hashes []uint64
+	kids  []entry
+	keys  packed
+	owner *owner
 }
 
 // An entry is a child and the summary of all items below it.
@@ -53,7 +52,7 @@ type entry struct {
 }
 
 func newLeaf(o *owner, key []byte, hash uint64) *node {
-	return &node{keys: packOne(key), owner: o, hashes: []uint64{hash}}
+	return &node{keys: packOne(key, hash), owner: o}
 }
 
 func (n *node) leaf() bool { return n.kids == nil }
@@ -78,37 +77,12 @@ func (n *node) hasRoom(key []byte) bool {
 
 // clone returns a copy for o to change.
 func (n *node) clone(o *owner) *node {
-	return &node{
-		keys:   n.keys.clone(),
-		owner:  o,
-		hashes: slices.Clone(n.hashes),
-		kids:   slices.Clone(n.kids),
-	}
-}
-
-// insertItem makes key and hash item i of a leaf.
-func (n *node) insertItem(i int, key []byte, hash uint64) {
-	n.keys.insert(i, key)
-	if len(n.hashes) == cap(n.hashes) {
-		// An eighth more, not twice as much: see growBytes.
-		more := append([]uint64(nil), make([]uint64, len(n.hashes)*9/8+1)...)
-		n.hashes = more[:copy(more, n.hashes)]
-	}
-	n.hashes = slices.Insert(n.hashes, i, hash)
-}
-
-// removeItem takes item i out of a leaf.
-func (n *node) removeItem(i int) {
-	n.keys.remove(i)
-	n.hashes = slices.Delete(n.hashes, i, i+1)
-	if cap(n.hashes) > 2*len(n.hashes)+8 {
-		n.hashes = slices.Clone(n.hashes)
-	}
+	return &node{keys: n.keys.clone(), owner: o, kids: slices.Clone(n.kids)}
 }
 
 // insertKid makes e child i of an inner node, with sep as separator number s.
 func (n *node) insertKid(i int, e entry, s int, sep []byte) {
-	n.keys.insert(s, sep)
+	n.keys.insert(s, sep, 0)
 	n.kids = slices.Insert(n.kids, i, e)
 }
 
@@ -135,11 +109,7 @@ func (n *node) sum() Summary {
 // children, before number i.
 func (n *node) sumTo(i int) Summary {
 	if n.leaf() {
-		s := Summary{Count: uint64(i)}
-		for _, h := range n.hashes[:i] {
-			s.Sum += h
-		}
-		return s
+		return Summary{Count: uint64(i), Sum: n.keys.sumTo(i)}
 	}
 	var s Summary
 	for j := range n.kids[:i] {
@@ -152,9 +122,9 @@ func (n *node) sumTo(i int) Summary {
 // middle returns where to cut n's keys so that both sides weigh the same: a
 // number in [lo, hi].
 func (n *node) middle(lo, hi int) int {
-	const each = 16 // what a key costs beside its suffix
+	const each = 16 // what a key costs beside what the list holds
 	k := &n.keys
-	half := (k.size() + each*k.len()) / 2
+	half := (k.start(k.len()) + each*k.len()) / 2
 	return lo + binarySearch(hi-lo, func(i int) bool {
 		return k.end(lo+i)+each*(lo+i+1) > half
 	})

@@ -12,44 +12,50 @@ const pad = 8
 
 // packed is a strictly ascending list of byte strings without a pointer per
 // string: what all begin with is stored once, the rest of each one after
-// another. A leaf keeps its keys so, an inner node its separators.
+// another. A leaf keeps its items so, with the item's hash before each key; an
+// inner node its separators, without.
+//
+// Hash and key side by side make one cache miss of what would be two.
 //
 // Invariants, which check verifies:
 //
 //	plen <= len(slab), cap(slab) >= len(slab)+pad
-//	width 0: every suffix has stride bytes, len(slab) == plen + n*stride
+//	width 0: every suffix has stride bytes
 //	width 2, 4: ends holds n little-endian numbers of that many bytes, the
 //	ends of the suffixes counted from plen; the last is len(slab)-plen
 //
 // The prefix need not be the longest possible: removing strings does not
 // lengthen it, packing anew does. A list of one string is all prefix.
 type packed struct {
-	slab   []byte // the common prefix, then the suffixes
+	slab   []byte // the common prefix, then each one's hash, if any, and suffix
 	n      int32
 	plen   int32
 	stride int32
-	width  int32
+	width  int8
+	hashed int8   // 8 with hashes, 0 without
 	ends   []byte // empty while width is 0
 }
 
-// packOne returns the list of one string.
-func packOne(key []byte) packed {
-	slab := make([]byte, len(key), len(key)+pad)
-	copy(slab, key)
-	return packed{slab: slab, n: 1, plen: int32(len(key))}
+const hashSize = 8
+
+// packOne returns the list of one string and its hash.
+func packOne(key []byte, hash uint64) packed {
+	p := packed{hashed: hashSize}
+	p.insert(0, key, hash)
+	return p
 }
 
 func (p *packed) len() int       { return int(p.n) }
 func (p *packed) prefix() []byte { return p.slab[:p.plen] }
 
 // size returns the bytes all suffixes take together.
-func (p *packed) size() int { return len(p.slab) - int(p.plen) }
+func (p *packed) size() int { return len(p.slab) - int(p.plen) - int(p.n)*int(p.hashed) }
 
 // end returns where suffix i ends, counted from plen.
 func (p *packed) end(i int) int {
 	switch p.width {
 	case 0:
-		return (i + 1) * int(p.stride)
+		return (i + 1) * int(p.stride+int32(p.hashed))
 	case 2:
 		return int(binary.LittleEndian.Uint16(p.ends[2*i:]))
 	default:
@@ -57,7 +63,7 @@ func (p *packed) end(i int) int {
 	}
 }
 
-// start returns where suffix i starts, counted from plen; i may be n.
+// start returns where hash and suffix i start, counted from plen; i may be n.
 func (p *packed) start(i int) int {
 	if i == 0 {
 		return 0
@@ -68,7 +74,33 @@ func (p *packed) start(i int) int {
 // suffix returns string i without the prefix, as part of the slab.
 func (p *packed) suffix(i int) []byte {
 	s := p.slab[p.plen:]
-	return s[p.start(i):p.end(i)]
+	return s[p.start(i)+int(p.hashed) : p.end(i)]
+}
+
+// hash returns the hash of string i.
+func (p *packed) hash(i int) uint64 {
+	return binary.LittleEndian.Uint64(p.slab[int(p.plen)+p.start(i):])
+}
+
+func (p *packed) setHash(i int, hash uint64) {
+	binary.LittleEndian.PutUint64(p.slab[int(p.plen)+p.start(i):], hash)
+}
+
+// sumTo returns the sum of the hashes before number i.
+func (p *packed) sumTo(i int) uint64 {
+	var sum uint64
+	if p.width != 0 {
+		for j := range i {
+			sum += p.hash(j)
+		}
+		return sum
+	}
+	step := int(p.stride) + hashSize
+	for s := p.slab[p.plen:]; i > 0; i-- {
+		sum += binary.LittleEndian.Uint64(s)
+		s = s[step:]
+	}
+	return sum
 }
 
 // appendKey appends string i to dst.
@@ -82,6 +114,9 @@ func (p *packed) parts(i int) parts { return parts{p.prefix(), p.suffix(i)} }
 // search returns the index of the first string that is not below key, and
 // whether it is key.
 func (p *packed) search(key []byte) (int, bool) {
+	if p.n == 0 {
+		return 0, false
+	}
 	pre := p.slab[:p.plen]
 	if len(key) < len(pre) || string(key[:len(pre)]) != string(pre) {
 		if bytes.Compare(key, pre) < 0 {
@@ -98,14 +133,15 @@ func (p *packed) search(key []byte) (int, bool) {
 // searchUniform is search among suffixes of one length. It compares their
 // first eight bytes as numbers and the rest only where those are equal.
 func (p *packed) searchUniform(rest []byte) (int, bool) {
-	stride, n := int(p.stride), int(p.n)
-	buf := p.slab[p.plen:cap(p.slab)]
+	stride := int(p.stride)
+	step := stride + int(p.hashed)
+	buf := p.slab[int(p.plen)+int(p.hashed) : cap(p.slab)]
 	want := head(rest)
 	mask := headMask(stride)
-	lo, hi := 0, n
+	lo, hi := 0, int(p.n)
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
-		off := mid * stride
+		off := mid * step
 		h := binary.BigEndian.Uint64(buf[off:]) & mask
 		if h == want {
 			c := bytes.Compare(buf[off:off+stride], rest)
@@ -135,7 +171,7 @@ func (p *packed) searchEnds(rest []byte) (int, bool) {
 	lo, hi := 0, int(p.n)
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
-		from, to := p.start(mid), p.end(mid)
+		from, to := p.start(mid)+int(p.hashed), p.end(mid)
 		h := binary.BigEndian.Uint64(buf[from:]) & headMask(to-from)
 		if h == want {
 			c := bytes.Compare(buf[from:to], rest)
@@ -181,41 +217,55 @@ func headMask(n int) uint64 {
 
 // sizeWith returns what size would be with key in the list too.
 func (p *packed) sizeWith(key []byte) int {
-	c := lcp(p.prefix(), key)
-	return p.size() + int(p.n)*(int(p.plen)-c) + len(key) - c
+	return p.sizeWithLen(len(key), lcp(p.prefix(), key))
+}
+
+// sizeWithLen is sizeWith for a key of that length whose first c bytes are
+// those of the prefix.
+func (p *packed) sizeWithLen(length, c int) int {
+	return p.size() + int(p.n)*(int(p.plen)-c) + length - c
 }
 
 // sizeAt returns the bytes that the suffixes of strings from up to to would
 // take if the prefix had plen bytes.
 func (p *packed) sizeAt(from, to, plen int) int {
-	return p.start(to) - p.start(from) + (to-from)*(int(p.plen)-plen)
+	return p.start(to) - p.start(from) + (to-from)*(int(p.plen)-plen-int(p.hashed))
 }
 
-// insert puts key in as string i. The order is the caller's business.
-func (p *packed) insert(i int, key []byte) {
+// insert puts key in as string i, with its hash if the list has hashes. The
+// order is the caller's business.
+func (p *packed) insert(i int, key []byte, hash uint64) {
+	p.insertLCP(i, key, hash, lcp(p.prefix(), key))
+}
+
+// insertLCP is insert of a key whose first c bytes are those of the prefix.
+func (p *packed) insertLCP(i int, key []byte, hash uint64, c int) {
 	if p.n == 0 {
 		// All prefix. What memory the list has is used again: a Builder
 		// fills one leaf after another.
-		*p = packed{slab: growBytes(p.slab[:0], len(key), pad), ends: p.ends[:0], n: 1, plen: int32(len(key))}
+		*p = packed{slab: p.slab[:0], ends: p.ends[:0], plen: int32(len(key)), hashed: p.hashed}
+		p.slab = growBytes(p.slab, len(key), pad)
 		copy(p.slab, key)
-		return
-	}
-	if c := lcp(p.prefix(), key); c < int(p.plen) {
+	} else if c < int(p.plen) {
 		p.shorten(c)
 	}
 	suffix := key[p.plen:]
-	if size := p.size() + len(suffix); size > 0xffff {
-		if p.width == 2 || len(suffix) != int(p.stride) && p.width == 0 {
-			p.setWidth(4)
-		}
-	} else if p.width == 0 && len(suffix) != int(p.stride) {
+	more := int(p.hashed) + len(suffix)
+	from := p.start(i)
+	switch end := len(p.slab) - int(p.plen) + more; {
+	case p.width == 0 && len(suffix) == int(p.stride):
+	case end > 0xffff:
+		p.setWidth(4)
+	default:
 		p.setWidth(2)
 	}
-	from := p.start(i)
-	p.slab = growBytes(p.slab, len(suffix), pad)
-	at := int(p.plen) + from
-	copy(p.slab[at+len(suffix):], p.slab[at:])
-	copy(p.slab[at:], suffix)
+	p.slab = growBytes(p.slab, more, pad)
+	at := p.slab[int(p.plen)+from:]
+	copy(at[more:], at)
+	copy(at[p.hashed:], suffix)
+	if p.hashed != 0 {
+		binary.LittleEndian.PutUint64(at, hash)
+	}
 	p.n++
 	if p.width == 0 {
 		return
@@ -223,9 +273,9 @@ func (p *packed) insert(i int, key []byte) {
 	w := int(p.width)
 	p.ends = growBytes(p.ends, w, 0)
 	copy(p.ends[(i+1)*w:], p.ends[i*w:])
-	p.setEnd(i, from+len(suffix))
+	p.setEnd(i, from+more)
 	for j := i + 1; j < int(p.n); j++ {
-		p.setEnd(j, p.end(j)+len(suffix))
+		p.setEnd(j, p.end(j)+more)
 	}
 }
 
@@ -247,40 +297,28 @@ func (p *packed) remove(i int) {
 
 // clone returns a copy that shares no memory.
 func (p *packed) clone() packed {
-	q := *p
-	q.slab = withCap(p.slab, len(p.slab)+pad)
-	if p.width != 0 {
-		q.ends = withCap(p.ends, len(p.ends))
+	if p.n == 0 { // no padding to rely on
+		return packed{hashed: p.hashed}
 	}
+	q := *p
+	q.slab = append([]byte(nil), p.slab[:len(p.slab)+pad]...)[:len(p.slab)]
+	q.ends = append([]byte(nil), p.ends...)
 	return q
 }
 
 // shorten cuts the prefix down to plen bytes and gives each suffix what the
 // prefix loses.
 func (p *packed) shorten(plen int) {
-	more := p.slab[plen:p.plen]
-	size := plen + p.sizeAt(0, p.len(), plen)
-	slab := withCap(nil, size+pad)
-	slab = append(slab, p.slab[:plen]...)
-	for i := range p.len() {
-		slab = append(append(slab, more...), p.suffix(i)...)
-	}
-	if size-plen > 0xffff && p.width == 2 {
-		p.setWidth(4)
-	}
-	for i := range p.len() {
-		p.setEnd(i, p.end(i)+(i+1)*len(more))
-	}
-	if p.width == 0 {
-		p.stride += int32(len(more))
-	}
-	p.slab, p.plen = slab, int32(plen)
+	*p = packTo(plen, 0, []run{{p, 0, p.len()}})
 }
 
-// setWidth stores ends in numbers of w bytes.
+// setWidth stores ends in numbers of w bytes, if it does not yet.
 func (p *packed) setWidth(w int) {
+	if int(p.width) == w {
+		return
+	}
 	q := *p
-	q.width, q.ends = int32(w), growBytes(nil, p.len()*w, w)
+	q.width, q.ends = int8(w), growBytes(nil, p.len()*w, w)
 	for i := range p.len() {
 		q.setEnd(i, p.end(i))
 	}
@@ -310,27 +348,45 @@ func pack(room int, runs ...run) packed {
 	if len(runs) == 0 {
 		return packed{}
 	}
-	plen, n, size := measure(runs)
-	out := packed{n: int32(n), plen: int32(plen), stride: int32(uniform(runs) - plen)}
+	plen, _, _ := measure(runs)
+	return packTo(plen, room, runs)
+}
+
+// packTo is pack with a prefix of plen bytes, which all strings must share. No
+// run may be empty.
+func packTo(plen, room int, runs []run) packed {
+	var n, size int
+	for _, r := range runs {
+		n += r.to - r.from
+		size += r.p.sizeAt(r.from, r.to, plen)
+	}
+	out := packed{n: int32(n), plen: int32(plen), hashed: runs[0].p.hashed}
+	size += n * int(out.hashed)
 	out.slab = withCap(nil, plen+size+pad+room)
 	first := runs[0].p.parts(runs[0].from)
 	out.slab = append(out.slab, first[0][:min(plen, len(first[0]))]...)
 	out.slab = append(out.slab, first[1][:plen-len(out.slab)]...)
-	switch {
-	case out.stride >= 0:
+	switch length := uniform(runs); {
+	case length >= 0:
+		out.stride = int32(length - plen)
 	case size > 0xffff:
-		out.width, out.stride = 4, 0
+		out.width = 4
 	default:
-		out.width, out.stride = 2, 0
+		out.width = 2
 	}
-	if out.width != 0 {
-		out.ends = withCap(nil, n*int(out.width))[:n*int(out.width)]
-	}
+	out.ends = growBytes(nil, n*int(out.width), 0)
 	at := 0
 	for _, r := range runs {
 		pre := r.p.prefix()
+		if out.width == 0 && plen == len(pre) {
+			out.slab = append(out.slab, r.p.slab[plen:][r.p.start(r.from):r.p.start(r.to)]...)
+			at += r.to - r.from
+			continue
+		}
 		for i := r.from; i < r.to; i++ {
-			suffix := r.p.suffix(i)
+			item := r.p.slab[r.p.plen:][r.p.start(i):r.p.end(i)]
+			out.slab = append(out.slab, item[:out.hashed]...)
+			suffix := item[out.hashed:]
 			if plen <= len(pre) {
 				out.slab = append(append(out.slab, pre[plen:]...), suffix...)
 			} else {
@@ -365,7 +421,7 @@ func uniform(runs []run) int {
 			step = 1
 		}
 		for i := r.from; i < r.to; i += step {
-			l := int(r.p.plen) + r.p.end(i) - r.p.start(i)
+			l := int(r.p.plen) + r.p.end(i) - r.p.start(i) - int(r.p.hashed)
 			if length >= 0 && l != length {
 				return -1
 			}

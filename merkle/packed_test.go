@@ -13,7 +13,7 @@ import (
 // grow past 64 KB, so all widths of ends occur.
 func TestPacked(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var p packed
+		p := packed{hashed: rapid.SampledFrom([]int8{0, hashSize}).Draw(t, "hashed")}
 		var want [][]byte
 		big := rapid.SampledFrom([]int{0, 0, 5_000, 40_000}).Draw(t, "big")
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
@@ -33,7 +33,7 @@ func TestPacked(t *testing.T) {
 			switch {
 			case !found:
 				size := p.sizeWith(key)
-				p.insert(i, key)
+				p.insert(i, key, uint64(len(key)))
 				want = slices.Insert(want, i, key)
 				if p.len() > 1 && p.size() != size {
 					t.Fatalf("size() = %d, sizeWith said %d", p.size(), size)
@@ -54,6 +54,9 @@ func TestPacked(t *testing.T) {
 			for i, w := range want {
 				if got := p.appendKey(nil, i); !bytes.Equal(got, w) {
 					t.Fatalf("string %d = %.40q, want %.40q", i, got, w)
+				}
+				if p.hashed != 0 && p.hash(i) != uint64(len(w)) {
+					t.Fatalf("hash %d = %d, want %d", i, p.hash(i), len(w))
 				}
 			}
 		}
@@ -87,12 +90,12 @@ func TestPackedWide(t *testing.T) {
 	long := bytes.Repeat([]byte("a"), 30_000)
 	var p packed
 	for i, tail := range []string{"", "b", "bc"} {
-		p.insert(i, append(bytes.Clone(long), tail...))
+		p.insert(i, append(bytes.Clone(long), tail...), 0)
 	}
 	if p.width != 2 || p.plen != 30_000 {
 		t.Fatalf("width %d, prefix %d, want 2 and 30000", p.width, p.plen)
 	}
-	p.insert(3, []byte("z"))
+	p.insert(3, []byte("z"), 0)
 	if err := p.check(); err != nil || p.width != 4 || p.size() != 3*30_000+4 {
 		t.Fatalf("width %d, size %d, want 4 and 90004; check: %v", p.width, p.size(), err)
 	}

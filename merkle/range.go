@@ -16,7 +16,7 @@ func get(root *node, key []byte) (uint64, bool) {
 	if !found {
 		return 0, false
 	}
-	return n.hashes[i], true
+	return n.keys.hash(i), true
 }
 
 // below returns the summary of all items with a key less than key. Since
@@ -63,7 +63,7 @@ func at(root *node, sum Summary, i uint64) (key []byte, hash uint64, ok bool) {
 		n = n.kids[j].kid
 	}
 	key = make([]byte, 0, int(n.keys.plen)+len(n.keys.suffix(int(i))))
-	return n.keys.appendKey(key, int(i)), n.hashes[i], true
+	return n.keys.appendKey(key, int(i)), n.keys.hash(int(i)), true
 }
 
 func ascend(root *node, lo, hi []byte, fn func(key []byte, hash uint64) bool) {
@@ -83,7 +83,7 @@ func ascend(root *node, lo, hi []byte, fn func(key []byte, hash uint64) bool) {
 		key = append(key[:0], leaf.keys.prefix()...)
 		for i := from; i < to; i++ {
 			key = append(key[:leaf.keys.plen], leaf.keys.suffix(i)...)
-			if !fn(key, leaf.hashes[i]) {
+			if !fn(key, leaf.keys.hash(i)) {
 				return
 			}
 		}
@@ -121,10 +121,9 @@ func heap(root *node) int64 {
 	if root == nil {
 		return 0
 	}
-	const nodeSize, entrySize, hashSize = 128, 24, 8
+	const nodeSize, entrySize = 96, 24
 	k := &root.keys
-	total := int64(nodeSize + cap(k.slab) + cap(k.ends) +
-		hashSize*cap(root.hashes) + entrySize*cap(root.kids))
+	total := int64(nodeSize + cap(k.slab) + cap(k.ends) + entrySize*cap(root.kids))
 	for i := range root.kids {
 		total += heap(root.kids[i].kid)
 	}

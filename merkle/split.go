@@ -7,7 +7,7 @@ func (t *Tree) insert(path []frame, key []byte, hash uint64) bool {
 	last := len(path) - 1
 	leaf, at := path[last].n, path[last].i
 	if leaf.hasRoom(key) {
-		leaf.insertItem(at, key, hash)
+		leaf.keys.insert(at, key, hash)
 		t.add(path, Summary{Count: 1, Sum: hash})
 		return true
 	}
@@ -115,13 +115,9 @@ func (n *node) separatorAt(cut int, key []byte) []byte {
 func (n *node) splitItems(o *owner, cut int) (*node, Summary) {
 	k := n.keys
 	total := k.len()
-	right := &node{
-		keys:   pack(k.size()/16, run{&k, cut, total}),
-		owner:  o,
-		hashes: roomy(n.hashes[cut:]),
-	}
-	n.keys = pack(k.size()/16, run{&k, 0, cut})
-	n.hashes = roomy(n.hashes[:cut])
+	room := len(k.slab) / 16
+	right := &node{keys: pack(room, run{&k, cut, total}), owner: o}
+	n.keys = pack(room, run{&k, 0, cut})
 	return right, right.sum()
 }
 
@@ -155,12 +151,6 @@ func (p *packed) tighten() bool {
 	}
 	*p = pack(0, run{p, 0, p.len()})
 	return true
-}
-
-// roomy returns a copy of h with some capacity to spare.
-func roomy(h []uint64) []uint64 {
-	out := append([]uint64(nil), make([]uint64, len(h)+len(h)/8)...)
-	return out[:copy(out, h)]
 }
 
 // rightmost says whether the path takes the last child everywhere.

@@ -7,12 +7,20 @@ package merkle
 // Keys are byte strings of any length, compared byte by byte; the tree keeps
 // copies. A search reads O(log n) nodes.
 type Tree struct {
+	_     noCopy
 	root  *node // nil: empty
 	sum   Summary
 	owner *owner // nodes with this owner are reachable from no snapshot
 
 	copies uint64 // nodes copied because a snapshot shared them
 }
+
+// noCopy makes go vet complain about copies: two trees with one owner would
+// change each other's nodes.
+type noCopy struct{}
+
+func (noCopy) Lock()   {}
+func (noCopy) Unlock() {}
 
 // depth is how many levels a path holds without memory of its own; more are
 // possible, but take more keys than fit in memory or very long ones.
@@ -56,10 +64,10 @@ func (t *Tree) Put(key []byte, hash uint64) (old uint64, had bool) {
 	path, found := find(t.root, key, buf[:0])
 	if found {
 		f := path[len(path)-1]
-		old = f.n.hashes[f.i]
+		old = f.n.keys.hash(f.i)
 		if old != hash {
 			t.own(path)
-			path[len(path)-1].n.hashes[f.i] = hash
+			path[len(path)-1].n.keys.setHash(f.i, hash)
 			t.add(path, Summary{Sum: hash - old})
 		}
 		return old, true
@@ -84,8 +92,8 @@ func (t *Tree) Delete(key []byte) (old uint64, had bool) {
 	}
 	t.own(path)
 	f := path[len(path)-1]
-	old = f.n.hashes[f.i]
-	f.n.removeItem(f.i)
+	old = f.n.keys.hash(f.i)
+	f.n.keys.remove(f.i)
 	t.add(path, Summary{}.Sub(Summary{Count: 1, Sum: old}))
 	t.tidy(path)
 	return old, true
