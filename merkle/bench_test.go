@@ -183,6 +183,13 @@ func BenchmarkMemory(b *testing.B) {
 			}
 			return t
 		}},
+		{"put,keep a tenth", func() *merkle.Tree {
+			t := put(keys)
+			for _, k := range keys[million/10:] {
+				t.Delete(k)
+			}
+			return t
+		}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			var tree *merkle.Tree
@@ -191,10 +198,10 @@ func BenchmarkMemory(b *testing.B) {
 				tree = nil
 				before := heap()
 				tree = c.make()
-				used = float64(heap()-before) / million
+				used = float64(heap()-before) / float64(tree.Summary().Count)
 			}
 			b.ReportMetric(used, "B/key")
-			b.ReportMetric(float64(tree.Bytes())/million, "est-B/key")
+			b.ReportMetric(float64(tree.Bytes())/float64(tree.Summary().Count), "est-B/key")
 			runtime.KeepAlive(keys)
 		})
 	}
