@@ -61,16 +61,18 @@ func (m *Master) findTrim(now time.Time) (trim, error) {
 			return false
 		}
 		var c stream.Commit
+		end := stream.Position{Epoch: pub.pos.Epoch} // after the record
 		d := stream.NewDecoder(rec.Body)
 		for first := true; d.Next(&c); first = false {
 			if first && t.bytes >= over && c.Time >= before {
 				return false
 			}
+			end.Offset, end.Fingerprint = c.Offset, c.Fingerprint
 		}
 		if bad = d.Err(); bad != nil {
 			return false
 		}
-		t.start = stream.Position{Epoch: pub.pos.Epoch, Offset: c.Offset, Fingerprint: c.Fingerprint}
+		t.start = end
 		t.bytes += uint64(len(rec.Body))
 		return true
 	})
