@@ -45,7 +45,7 @@ host's name and the directory, and kept in the directory.`,
 				return err
 			}
 			return a.follow(ctx, &flags, from, replica.FollowerConfig{
-				ID: id, Dial: transport.DialTCP(from), Hash: hash, Adopt: flags.adopt, Repair: policy,
+				ID: id, Dial: transport.DialTCP(from), Hash: hash, Adopt: flags.adopt, Scrub: flags.scrub, Repair: policy,
 				Logger: log, Observer: observer(log),
 			})
 		})

@@ -159,7 +159,9 @@ func (l *loader) finish(err error) error {
 		plural(l.done.Commits, "commit"), l.done.Offset, span(time.Since(l.begin)))
 	switch {
 	case err != nil:
-		l.progress.note(sum + ", before it stopped")
+		if l.done.Commits > 0 {
+			l.progress.note(sum + ", before it stopped")
+		}
 		return err
 	case l.a.output == "json":
 		l.a.json(l.done)

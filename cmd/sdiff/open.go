@@ -17,6 +17,7 @@ import (
 
 	"github.com/sdiff/sdiff/internal/control"
 	"github.com/sdiff/sdiff/merkle"
+	"github.com/sdiff/sdiff/replica"
 	"github.com/sdiff/sdiff/replica/store"
 	"github.com/sdiff/sdiff/replica/store/badgerstore"
 )
@@ -25,6 +26,7 @@ import (
 type storeFlags struct {
 	prefix, sync, hash, hashKey string
 	adopt                       bool
+	scrub                       float64
 }
 
 func (f *storeFlags) add(cmd *cobra.Command) {
@@ -33,6 +35,7 @@ func (f *storeFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.sync, "sync", "always", "`always|never`: whether a write is on disk before it is acknowledged; never may lose the newest ones in a power cut")
 	flags.StringVar(&f.hash, "hash", "xxh64", "item hash, the same on all replicas: `xxh64|sha256`; sha256 if values come from people you do not trust")
 	flags.StringVar(&f.hashKey, "hash-key", "", "`FILE` with the secret for sha256: 32 bytes, or 64 hex digits")
+	flags.Float64Var(&f.scrub, "scrub", replica.DefaultScrub, "`SHARE` of a core for re-reading the store in the background; negative off")
 	flags.BoolVar(&f.adopt, "adopt", false, "take over a database that holds keys sdiff did not write")
 }
 
@@ -40,6 +43,9 @@ func (f *storeFlags) add(cmd *cobra.Command) {
 func (f *storeFlags) check(cmd *cobra.Command, log *slog.Logger) (merkle.Hasher, error) {
 	if f.sync != "always" && f.sync != "never" {
 		return merkle.Hasher{}, usagef(cmd, "--sync %q is neither always nor never", f.sync)
+	}
+	if f.scrub == 0 || f.scrub > 1 {
+		return merkle.Hasher{}, usagef(cmd, "--scrub is a share above 0 and up to 1, or negative for off")
 	}
 	switch {
 	case f.hash != "xxh64" && f.hash != "sha256":

@@ -137,5 +137,8 @@ func plural(n uint64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
+	if strings.HasSuffix(noun, "s") {
+		noun += "e"
+	}
 	return strconv.FormatUint(n, 10) + " " + noun + "s"
 }

@@ -48,7 +48,7 @@ output. Ctrl-C ends it cleanly, a second one at once.`,
 				return listenError(listen, err)
 			}
 			return a.serve(ctx, &flags, replica.MasterConfig{
-				Listener: l, Hash: hash, Adopt: flags.adopt, LogBytes: logSize, LogAge: logAge,
+				Listener: l, Hash: hash, Adopt: flags.adopt, Scrub: flags.scrub, LogBytes: logSize, LogAge: logAge,
 				Logger: log, Observer: observer(log),
 			})
 		})

@@ -82,8 +82,21 @@ func (a *app) status(s replica.Status, now time.Time) {
 	if s.Log != nil {
 		row("log", "from offset %d, about %s; in memory from %d", s.Log.Start, size(s.Log.Bytes), s.Log.Tail)
 	}
+	a.scrub(row, s.Scrub, now)
 	a.storeRows(row, s.Store)
 	a.followers(s, now)
+}
+
+// scrub prints how the re-reading of the store in the background goes.
+func (a *app) scrub(row func(name, format string, args ...any), s replica.ScrubStatus, now time.Time) {
+	switch {
+	case s.Error != "":
+		row("scrub", "%s", paint(a.painted(), red, visible(s.Error)))
+	case s.Last != nil:
+		row("scrub", "%s, the last %s ago; %s not as they should be", plural(s.Passes, "pass"), span(now.Sub(*s.Last)), plural(s.Found, "key"))
+	default:
+		row("scrub", "no pass yet, %s read; %s not as they should be", plural(s.Items, "item"), plural(s.Found, "key"))
+	}
 }
 
 func (a *app) storeRows(row func(name, format string, args ...any), s replica.StoreStatus) {
