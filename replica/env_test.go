@@ -308,3 +308,28 @@ func (e *events) saw(text string) bool {
 	}
 	return false
 }
+
+// A garbler is a FollowerConfig.Fault that can be changed while the follower
+// runs. The zero garbler changes nothing.
+type garbler struct {
+	mu     sync.Mutex
+	garble func([]stream.Op) []stream.Op
+}
+
+func (g *garbler) fault(ops []stream.Op) []stream.Op {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.garble == nil {
+		return ops
+	}
+	return g.garble(ops)
+}
+
+func (g *garbler) set(f func([]stream.Op) []stream.Op) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.garble = f
+}
+
+// lose drops all ops.
+func lose([]stream.Op) []stream.Op { return nil }

@@ -183,15 +183,9 @@ func TestWatchOnAFollower(t *testing.T) {
 		m := startMaster(t, store.NewMemory(), replica.MasterConfig{Listener: h.listen(), LogAge: time.Minute, Scrub: -1})
 		m.put("a", "1")
 		pos := m.put("b", "1")
-		drop := false
+		var g garbler
 		f := startFollower(t, store.NewMemory(), replica.FollowerConfig{
-			ID: "f", Dial: link.Dialer(h.dial), Scrub: -1,
-			Fault: func(ops []stream.Op) []stream.Op {
-				if drop {
-					return nil
-				}
-				return ops
-			},
+			ID: "f", Dial: link.Dialer(h.dial), Scrub: -1, Fault: g.fault,
 		})
 		f.waitFor(pos)
 		if _, err := take(f.Watch(t.Context(), 1), 1); !errors.Is(err, replica.ErrTrimmed) {
@@ -213,10 +207,10 @@ func TestWatchOnAFollower(t *testing.T) {
 		m.Write(t.Context(), []stream.Op{{Key: []byte("c"), Value: []byte("1")}, {Key: []byte("d"), Value: []byte("1")}})
 		m.del("a")
 		time.Sleep(time.Second)
-		drop = true
+		g.set(lose)
 		m.put("b", "2")
 		time.Sleep(time.Second)
-		drop = false
+		g.set(nil)
 		m.put("e", "1")
 		time.Sleep(time.Second)
 		link.Cut(faultnet.Reset)
