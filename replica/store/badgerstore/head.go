@@ -88,6 +88,11 @@ func openHead(dir, prefix string) (*headFile, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The name too must survive a power cut, the first time at least.
+	if err := syncDir(dir); err != nil {
+		f.Close()
+		return nil, err
+	}
 	h := &headFile{f: f}
 	var slots [2][slotBytes]byte
 	var valid, written int

@@ -5,10 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/dgraph-io/badger/v4"
-
-	"github.com/sdiff/sdiff/replica/store"
 )
 
 // Open opens the database in a directory, or makes one, and returns the store
@@ -22,25 +18,35 @@ func Open(dir string, opt Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{opt: opt, path: dir, sync: !opt.NoSync, owned: true, lock: lock}
-	if s.db, err = openBadger(badgerOptions(dir, opt, false)); err != nil {
-		lock.release()
-		return nil, err
-	}
-	if err := s.init(dir); err != nil {
-		s.db.Close()
+	if err := s.open(); err != nil {
+		if s.db != nil {
+			s.db.Close()
+		}
 		lock.release()
 		return nil, err
 	}
 	return s, nil
 }
 
-func openBadger(opt badger.Options) (db *badger.DB, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: opening it: %v", store.ErrCorrupt, r)
-		}
-	}()
-	return badger.Open(opt)
+// open opens the database under the lock.
+func (s *Store) open() error {
+	found, err := check(s.path, s.opt.SkipVerify)
+	if err != nil {
+		return err
+	}
+	s.log = s.opt.log()
+	for _, n := range found.notes {
+		s.note(n)
+	}
+	db, note, err := openBadger(badgerOptions(s.path, s.opt, found.compressed))
+	if err != nil {
+		return err
+	}
+	s.db = db
+	if note != "" {
+		s.note(note)
+	}
+	return s.init(s.path)
 }
 
 // An InUseError says that another process has the database open.

@@ -126,7 +126,8 @@ func badgerOptions(dir string, o Options, compressed bool) badger.Options {
 
 // check returns an error if a database that someone else opened cannot keep
 // the promises of a Store.
-func (o *Options) check(opt badger.Options) error {
+func (o *Options) check(db *badger.DB) error {
+	opt := db.Opts()
 	var bad []string
 	if opt.ReadOnly {
 		bad = append(bad, "it is open for reading only")
@@ -140,13 +141,21 @@ func (o *Options) check(opt badger.Options) error {
 	if opt.VLogPercentile > 0 && !o.AcceptValueLog {
 		bad = append(bad, "VLogPercentile is set, so values may be in the value log, where damage goes unnoticed (AcceptValueLog takes it)")
 	}
-	if opt.NumVersionsToKeep < 1 {
-		bad = append(bad, "NumVersionsToKeep is less than 1")
+	if managed(db) {
+		bad = append(bad, "it is open in managed mode, where others choose the timestamps")
 	}
 	if len(bad) > 0 {
 		return &HandleError{Reasons: bad}
 	}
 	return nil
+}
+
+// managed reports whether a database was opened with OpenManaged: Badger says
+// so only by a panic.
+func managed(db *badger.DB) (yes bool) {
+	defer func() { yes = recover() != nil }()
+	db.NewTransaction(false).Discard()
+	return false
 }
 
 // A HandleError says why a database that someone else opened cannot be used.

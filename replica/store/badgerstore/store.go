@@ -55,7 +55,7 @@ func New(db *badger.DB, prefix string, opt Options) (*Store, error) {
 		return nil, store.ErrClosed
 	}
 	bopt := db.Opts()
-	if err := opt.check(bopt); err != nil {
+	if err := opt.check(db); err != nil {
 		return nil, err
 	}
 	opt.Prefix = prefix

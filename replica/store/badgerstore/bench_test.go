@@ -1,0 +1,146 @@
+package badgerstore_test
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/sdiff/sdiff/internal/wire"
+	"github.com/sdiff/sdiff/replica/store"
+	"github.com/sdiff/sdiff/replica/store/badgerstore"
+	"github.com/sdiff/sdiff/stream"
+)
+
+// benchCommit fills ops with random 16-byte keys and 100-byte values.
+func benchCommit(r *rand.Rand, ops []stream.Op) {
+	for i := range ops {
+		key := make([]byte, 16)
+		binary.BigEndian.PutUint64(key, r.Uint64())
+		binary.BigEndian.PutUint64(key[8:], r.Uint64())
+		value := make([]byte, 100)
+		for j := 0; j < 100; j += 8 {
+			binary.LittleEndian.PutUint32(value[j:], r.Uint32())
+		}
+		ops[i] = stream.Op{Key: key, Value: value}
+	}
+}
+
+const benchOps = 1000
+
+// BenchmarkWrite writes transactions of 1,000 items of (16 B, 100 B): through
+// the store with and without a log record, and to Badger by its own batches.
+func BenchmarkWrite(b *testing.B) {
+	report := func(b *testing.B) {
+		b.ReportMetric(float64(b.N)*benchOps/b.Elapsed().Seconds(), "items/s")
+		b.ReportMetric(0, "ns/op")
+	}
+	for _, log := range []bool{true, false} {
+		name := map[bool]string{true: "store with log", false: "store"}[log]
+		b.Run(name, func(b *testing.B) {
+			st := mustOpen(b, b.TempDir(), badgerstore.Options{NoSync: true})
+			defer closeStore(b, st)
+			r := rand.New(rand.NewPCG(1, 1))
+			ops := make([]stream.Op, benchOps)
+			w := wire.NewWriter(nil)
+			n := uint64(0)
+			for b.Loop() {
+				benchCommit(r, ops)
+				tx := &store.Txn{Ops: ops}
+				if n++; log {
+					w.Reset(nil)
+					stream.AppendCommit(w, &stream.Commit{Offset: n, Ops: ops})
+					tx.Log = &stream.Record{First: n, Last: n, Body: w.Out()}
+				}
+				if err := st.Write(tx); err != nil {
+					b.Fatal(err)
+				}
+			}
+			report(b)
+		})
+	}
+	for _, c := range []struct {
+		name string
+		opt  func(dir string) badger.Options
+	}{
+		{"badger's batch, its defaults", badger.DefaultOptions},
+		{"badger's batch, our options", badgerstore.BadgerOptions},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			db, err := badger.Open(c.opt(b.TempDir()).WithLogger(nil))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer db.Close()
+			r := rand.New(rand.NewPCG(1, 1))
+			ops := make([]stream.Op, benchOps)
+			batch := db.NewWriteBatch()
+			for b.Loop() {
+				benchCommit(r, ops)
+				for i := range ops {
+					if err := batch.Set(ops[i].Key, ops[i].Value); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			if err := batch.Flush(); err != nil {
+				b.Fatal(err)
+			}
+			report(b)
+		})
+		b.Run(c.name+", flushed each time", func(b *testing.B) {
+			db, err := badger.Open(c.opt(b.TempDir()).WithLogger(nil))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer db.Close()
+			r := rand.New(rand.NewPCG(1, 1))
+			ops := make([]stream.Op, benchOps)
+			for b.Loop() {
+				benchCommit(r, ops)
+				batch := db.NewWriteBatch()
+				for i := range ops {
+					if err := batch.Set(ops[i].Key, ops[i].Value); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if err := batch.Flush(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			report(b)
+		})
+	}
+}
+
+// BenchmarkAscend reads all of a million items of (16 B, 100 B), from tables
+// and memory tables.
+func BenchmarkAscend(b *testing.B) {
+	const n = 1_000_000
+	dir := b.TempDir()
+	st := mustOpen(b, dir, badgerstore.Options{NoSync: true})
+	defer closeStore(b, st)
+	r := rand.New(rand.NewPCG(1, 1))
+	ops := make([]stream.Op, 10*benchOps)
+	for range n / len(ops) {
+		benchCommit(r, ops)
+		if err := st.Write(&store.Txn{Ops: ops}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	v, err := st.View()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer v.Close()
+	b.ResetTimer()
+	for b.Loop() {
+		count := 0
+		if err := v.Ascend(nil, nil, func(key, value []byte) bool { count++; return true }); err != nil || count != n {
+			b.Fatal(count, err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*n/b.Elapsed().Seconds(), "items/s")
+	b.ReportMetric(0, "ns/op")
+}
