@@ -16,13 +16,13 @@ var shapes = []struct {
 	n    int
 	key  func(i uint64) []byte
 }{
-	{"random16", 30_000, func(i uint64) []byte {
+	{"random16", 15_000, func(i uint64) []byte {
 		r := rand.New(rand.NewPCG(i, 1))
 		return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, r.Uint64()), i)
 	}},
-	{"counter", 30_000, func(i uint64) []byte { return binary.BigEndian.AppendUint64(nil, i) }},
-	{"decimal", 30_000, func(i uint64) []byte { return fmt.Appendf(nil, "user/%d/name", i*7919) }},
-	{"paths", 20_000, func(i uint64) []byte {
+	{"counter", 15_000, func(i uint64) []byte { return binary.BigEndian.AppendUint64(nil, i) }},
+	{"decimal", 15_000, func(i uint64) []byte { return fmt.Appendf(nil, "user/%d/name", i*7919) }},
+	{"paths", 10_000, func(i uint64) []byte {
 		return fmt.Appendf(nil, "src/%s/%d/%s.go", strings.Repeat("pkg/", int(i%7)), i%97, strings.Repeat("f", int(i/97)))
 	}},
 	// Separators of up to 3 KB: inner nodes split by bytes, few children each.
