@@ -121,7 +121,8 @@ func (a *app) root() *cobra.Command {
 		a.serveCommand(), a.followCommand(),
 		a.putCommand(), a.getCommand(), a.delCommand(), a.listCommand(), a.watchCommand(), a.loadCommand(),
 		a.statusCommand(), a.diffCommand(), a.repairCommand(), a.verifyCommand(), a.forgetCommand(),
-		a.completionCommand(), a.versionCommand(),
+		a.promoteCommand(), a.restoreCommand(),
+		a.demoCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -272,6 +272,10 @@ func TestTiredPerson(t *testing.T) {
 		{"follow --data EMPTY --from 127.0.0.1:1 --repair never", 2, "want manual, or any of"},
 		{"follow --data EMPTY --from 127.0.0.1:1 --id my\tfollower", 2, "must be 1 to 100 printable ASCII"},
 		{"forget --data {d}", 2, "ID (the follower's name, as sdiff status prints it) is missing"},
+		{"promote --data EMPTY", 2, "there is no database in EMPTY"},
+		{"restore --data EMPTY", 2, "from which follower?|--from DIR"},
+		{"restore --data EMPTY --from EMPTY", 2, "are the same directory"},
+		{"restore --data EMPTY --from FILES", 2, "there is no database in FILES"},
 		{"completion tcsh", 2, `no completion for "tcsh"`},
 	}
 	replace := strings.NewReplacer("EMPTY", empty, "FILES", files, "SHORT", short, "{d}", dir)

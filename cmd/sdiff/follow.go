@@ -65,7 +65,7 @@ func (a *app) follow(ctx context.Context, flags *storeFlags, from string, cfg re
 			return err
 		}
 	}
-	st, err := a.openStore(flags, cfg.Logger)
+	st, err := openStore(a.data, flags, cfg.Logger)
 	if err != nil {
 		return err
 	}

@@ -125,6 +125,23 @@ func TestJSONSuccess(t *testing.T) {
 	if code := mp.stop(); code != 0 {
 		t.Errorf("serve ended with %d\n%s", code, mp.stderr.String())
 	}
+	for _, test := range []struct {
+		args   string
+		fields []string
+	}{
+		{"restore --data {m} --from {f}", reportFields},
+		{"promote --data {f}", []string{"epoch", "offset", "fingerprint", "position"}},
+		{"demo --keys 1000 --bad 5", []string{"verified", "seconds"}},
+	} {
+		args := strings.Fields(replace.Replace(test.args))
+		done = append(done, args[0])
+		r := call(t.Context(), "", nil, append(args, "-o", "json")...)
+		if all := r.objects(t); r.exit != 0 || len(all) != 1 {
+			t.Errorf("%s: exit %d, %s%s", test.args, r.exit, r.stdout, r.stderr)
+		} else {
+			wantFields(t, test.args, all[0], test.fields...)
+		}
+	}
 	for _, name := range commands() {
 		if !slices.Contains(done, name) {
 			t.Errorf("%s is not run here", name)
@@ -189,6 +206,9 @@ func TestJSONFailure(t *testing.T) {
 		"repair":     {"--data", nobody},
 		"verify":     {"--data", nobody},
 		"forget":     {"--data", nobody, "f"},
+		"promote":    {"--data", nobody},
+		"restore":    {"--data", nobody, "--from", nobody},
+		"demo":       {"--bad", "-1"},
 		"completion": {"tcsh"},
 		"version":    {"now"},
 		"help":       {"stauts"},

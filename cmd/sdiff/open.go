@@ -22,21 +22,30 @@ import (
 	"github.com/sdiff/sdiff/replica/store/badgerstore"
 )
 
-// storeFlags are the flags that serve and follow share.
+// storeFlags say how the dataset in a directory is to be opened.
 type storeFlags struct {
 	prefix, sync, hash, hashKey string
 	adopt                       bool
 	scrub                       float64
 }
 
+// add adds the flags that serve and follow share.
 func (f *storeFlags) add(cmd *cobra.Command) {
+	f.addIdentity(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.prefix, "prefix", "", "the dataset is what lies under `P` in a database shared with others")
 	flags.StringVar(&f.sync, "sync", "always", "`always|never`: whether a write is on disk before it is acknowledged; never may lose the newest ones in a power cut")
-	flags.StringVar(&f.hash, "hash", "xxh64", "item hash, the same on all replicas: `xxh64|sha256`; sha256 if values come from people you do not trust")
-	flags.StringVar(&f.hashKey, "hash-key", "", "`FILE` with the secret for sha256: 32 bytes, or 64 hex digits")
 	flags.Float64Var(&f.scrub, "scrub", replica.DefaultScrub, "`SHARE` of a core for re-reading the store in the background; negative off")
 	flags.BoolVar(&f.adopt, "adopt", false, "take over a database that holds keys sdiff did not write")
+}
+
+// addIdentity adds those that say which dataset it is. What the others say is
+// the default.
+func (f *storeFlags) addIdentity(cmd *cobra.Command) {
+	f.sync, f.scrub = "always", replica.DefaultScrub
+	flags := cmd.Flags()
+	flags.StringVar(&f.prefix, "prefix", "", "the dataset is what lies under `P` in a database shared with others")
+	flags.StringVar(&f.hash, "hash", "xxh64", "item hash, the same on all replicas: `xxh64|sha256`; sha256 if values come from people you do not trust")
+	flags.StringVar(&f.hashKey, "hash-key", "", "`FILE` with the secret for sha256: 32 bytes, or 64 hex digits")
 }
 
 // check returns the item hash, and an error for flags that make no sense.
@@ -89,20 +98,28 @@ func readSecret(path string, log *slog.Logger) ([]byte, error) {
 	return nil, &failure{code: control.BadOption, msg: fmt.Sprintf("the hash key in %s is neither 32 bytes nor 64 hex digits", path)}
 }
 
-// openStore opens the database in --data and takes the directory for this
-// process.
-func (a *app) openStore(f *storeFlags, log *slog.Logger) (store.Store, error) {
-	if err := checkDir(a.data); err != nil {
+// openStore opens the database in a directory, or makes one, and takes the
+// directory for this process.
+func openStore(dir string, f *storeFlags, log *slog.Logger) (store.Store, error) {
+	if err := checkDir(dir); err != nil {
 		return nil, err
 	}
-	st, err := badgerstore.Open(a.data, badgerstore.Options{Prefix: f.prefix, NoSync: f.sync == "never", Logger: log})
+	st, err := badgerstore.Open(dir, badgerstore.Options{Prefix: f.prefix, NoSync: f.sync == "never", Logger: log})
 	if err != nil {
-		return nil, openError(a.data, err)
+		return nil, openError(dir, err)
 	}
 	for _, note := range st.Info().Notes {
 		log.Warn("found when opening the store", "note", note)
 	}
 	return st, nil
+}
+
+// openExisting opens the database in a directory, which must be there.
+func openExisting(dir string, f *storeFlags, log *slog.Logger) (store.Store, error) {
+	if _, err := os.Stat(filepath.Join(dir, "MANIFEST")); errors.Is(err, fs.ErrNotExist) {
+		return nil, &failure{code: control.BadOption, msg: "there is no database in " + dir}
+	}
+	return openStore(dir, f, log)
 }
 
 // openError gives a store's error the code it has here.

@@ -22,6 +22,7 @@ func (a *app) serveCommand() *cobra.Command {
 	var listen string
 	var logSize int64
 	var logAge time.Duration
+	var acceptLoss, acceptStore bool
 	cmd := a.command("serve [flags]", "Run a master", `Runs the master of the dataset in a directory, which is made if it is not there.
 It serves followers on --listen, and the other commands through the control
 socket in the directory. Its log goes to standard error; the line that says
@@ -49,6 +50,7 @@ output. Ctrl-C ends it cleanly, a second one at once.`,
 			}
 			return a.serve(ctx, &flags, replica.MasterConfig{
 				Listener: l, Hash: hash, Adopt: flags.adopt, Scrub: flags.scrub, LogBytes: logSize, LogAge: logAge,
+				AcceptDataLoss: acceptLoss, AcceptStore: acceptStore,
 				Logger: log, Observer: observer(log),
 			})
 		})
@@ -57,13 +59,15 @@ output. Ctrl-C ends it cleanly, a second one at once.`,
 	flags.add(cmd)
 	cmd.Flags().Int64Var(&logSize, "log-size", replica.DefaultLogBytes, "keep at most so many `BYTES` of commits for followers that were away; negative no limit")
 	cmd.Flags().DurationVar(&logAge, "log-age", replica.DefaultLogAge, "and none older than this `DURATION`; negative no limit")
+	cmd.Flags().BoolVar(&acceptLoss, "accept-data-loss", false, "start although something is missing from the store, in a new epoch")
+	cmd.Flags().BoolVar(&acceptStore, "accept-store", false, "start although the store holds foreign or changed keys, with what it holds, in a new epoch")
 	return cmd
 }
 
 // serve opens the store and runs the master. It owns the listener.
 func (a *app) serve(ctx context.Context, flags *storeFlags, cfg replica.MasterConfig) error {
 	defer cfg.Listener.Close()
-	st, err := a.openStore(flags, cfg.Logger)
+	st, err := openStore(a.data, flags, cfg.Logger)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/sdiff/sdiff/internal/control"
+	"github.com/sdiff/sdiff/replica"
 )
 
 // The exit codes. They mean the same in every command; docs/CLI.md lists them.
@@ -54,6 +55,7 @@ var troubles = map[control.Code]struct {
 	control.OtherDataset: {exitUsage, "follow with a directory of this dataset, or with a new one"},
 	control.OtherHash:    {exitUsage, "start it with the --hash and --hash-key it was made with"},
 	control.NotEmpty:     {exitUsage, "--adopt takes over what is there; on a follower the first repair makes it equal to the master"},
+	control.Incomplete:   {exitUsage, "--anyway takes it all the same: what it lacks is then lost"},
 	control.InUse:        {exitUsage, "stop the other process, or choose another directory or port (port 0 takes a free one)"},
 	control.Connected:    {exitUsage, "stop the follower first"},
 
@@ -111,6 +113,8 @@ func (a *app) explain(err error) explanation {
 	var hint string
 	if f, ok := errors.AsType[*failure](err); ok {
 		e.Code, hint = f.code, f.hint
+	} else if d, ok := errors.AsType[*replica.DamageError](err); ok {
+		hint = damageHint(d)
 	} else if errors.Is(err, context.Canceled) {
 		e.Code = control.Interrupted
 	}
@@ -131,6 +135,15 @@ func (a *app) explain(err error) explanation {
 	}
 	e.Hint, e.exit = hint, t.exit
 	return e
+}
+
+// damageHint names the ways out of a master's damage, the best one first.
+func damageHint(d *replica.DamageError) string {
+	hint := "a follower may still hold it all: stop one and sdiff restore --data {data} --from ITS-DIRECTORY; or, to go on with what is here, "
+	if d.Lost {
+		return hint + "--accept-data-loss"
+	}
+	return hint + "--accept-store"
 }
 
 // finish says how the call ended and returns the exit code.

@@ -113,6 +113,12 @@ func TestExitCodes(t *testing.T) {
 			t.Errorf("explain(%v) has the hint %q", test.err, e.Hint)
 		}
 	}
+	for lost, flag := range map[bool]string{true: "--accept-data-loss", false: "--accept-store"} {
+		e := a.explain(fmt.Errorf("run: %w", &replica.DamageError{Found: "f", Lost: lost}))
+		if e.exit != 8 || !strings.HasSuffix(e.Hint, flag) || !strings.Contains(e.Hint, "restore --data DATA") {
+			t.Errorf("damage, lost %t: exit %d, hint %q", lost, e.exit, e.Hint)
+		}
+	}
 	if e := a.explain(&control.Error{Code: control.Unreachable}); !strings.Contains(e.Hint, "serve --data DATA") {
 		t.Errorf("the hint does not name the directory: %q", e.Hint)
 	}

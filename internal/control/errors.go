@@ -26,6 +26,7 @@ const (
 	OtherDataset   Code = "other_dataset"   // the store holds another dataset
 	OtherHash      Code = "other_hash"      // the store was made with another item hash
 	NotEmpty       Code = "not_empty"       // the store holds keys sdiff did not write
+	Incomplete     Code = "incomplete"      // the copy may lack anything
 	InUse          Code = "in_use"          // the directory or the port belongs to another process
 	BadOption      Code = "bad_option"      // a config or a database that cannot keep the promises
 	NotFound       Code = "not_found"       // no such key or follower
@@ -69,6 +70,7 @@ var sentinels = []struct {
 	{replica.ErrOutcomeUnknown, OutcomeUnknown},
 	{store.ErrPoisoned, OutcomeUnknown},
 	{replica.ErrNotEmpty, NotEmpty},
+	{replica.ErrIncomplete, Incomplete},
 	{replica.ErrUnknownEpoch, UnknownEpoch},
 	{replica.ErrTrimmed, Trimmed},
 	{replica.ErrAhead, Ahead},
@@ -138,7 +140,7 @@ func asError(err error) *Error {
 // client looks at the code.
 func httpStatus(c Code) int {
 	switch c {
-	case Usage, BadKey, TooLarge, BadInput, WrongRole, BadOption:
+	case Usage, BadKey, TooLarge, WrongRole:
 		return http.StatusBadRequest
 	case NotFound:
 		return http.StatusNotFound

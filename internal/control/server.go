@@ -226,7 +226,7 @@ func (s *Server) write(ctx context.Context, req Write) (Position, error) {
 		ops[i] = stream.Op(op)
 	}
 	p, err := s.cfg.Master.Write(ctx, ops)
-	return position(p), err
+	return NewPosition(p), err
 }
 
 func (s *Server) delete(ctx context.Context, req Key) (Position, error) {
@@ -234,7 +234,7 @@ func (s *Server) delete(ctx context.Context, req Key) (Position, error) {
 		return Position{}, errFollower
 	}
 	p, err := s.cfg.Master.Remove(ctx, req.Key)
-	return position(p), named(err, "there is no such key")
+	return NewPosition(p), named(err, "there is no such key")
 }
 
 func (s *Server) forget(ctx context.Context, req Forget) (none, error) {

@@ -69,7 +69,8 @@ type Position struct {
 	Token       string `json:"position"`
 }
 
-func position(p stream.Position) Position {
+// NewPosition returns a position as it is answered.
+func NewPosition(p stream.Position) Position {
 	return Position{Epoch: p.Epoch.String(), Offset: p.Offset, Fingerprint: p.Fingerprint.String(), Token: p.String()}
 }
 

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sdiff/sdiff/internal/control"
+	"github.com/sdiff/sdiff/replica"
+)
+
+func (a *app) restoreCommand() *cobra.Command {
+	var flags storeFlags
+	var from, fromPrefix string
+	cmd := a.command("restore [flags]", "Make a master's directory hold what a follower's holds", `For when the master has lost data that a follower still has. Stop both first.
+What the follower holds becomes the truth, in a new epoch; its own directory is
+only read. It prints what was changed. It can be interrupted and begun again.
+
+An empty directory becomes a master of the follower's dataset.`,
+		takes(),
+		func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+			if err := a.needData(cmd); err != nil {
+				return err
+			}
+			if from == "" {
+				return &failure{code: control.Usage, msg: "from which follower?", hint: "give --from DIR: the directory of a follower that is stopped"}
+			}
+			if same(from, a.data) {
+				return usagef(cmd, "--from and --data are the same directory")
+			}
+			report, err := a.restore(ctx, cmd, &flags, from, fromPrefix)
+			if err != nil {
+				return err
+			}
+			if a.output == "json" {
+				a.json(report)
+			} else {
+				a.printf("restored: %d missing, %d extra, %d changed; now %s\n", report.Missing, report.Extra, report.Changed, report.After)
+			}
+			return nil
+		})
+	a.addData(cmd)
+	flags.addIdentity(cmd)
+	cmd.Flags().StringVar(&from, "from", "", "the follower's `DIR`ectory")
+	cmd.Flags().StringVar(&fromPrefix, "from-prefix", "", "the follower's prefix `P`")
+	ownEnv(cmd, "from")
+	return cmd
+}
+
+// same reports whether two paths lead to one directory.
+func same(a, b string) bool {
+	ai, aerr := os.Stat(a)
+	bi, berr := os.Stat(b)
+	return aerr == nil && berr == nil && os.SameFile(ai, bi)
+}
+
+// restore opens both stores and closes them again.
+func (a *app) restore(ctx context.Context, cmd *cobra.Command, flags *storeFlags, from, fromPrefix string) (rep replica.Report, err error) {
+	log := a.logger()
+	hash, err := flags.check(cmd, log)
+	if err != nil {
+		return rep, err
+	}
+	source := *flags
+	source.prefix = fromPrefix
+	follower, err := openExisting(from, &source, log)
+	if err != nil {
+		return rep, err
+	}
+	master, err := openStore(a.data, flags, log)
+	if err != nil {
+		return rep, errors.Join(err, follower.Close())
+	}
+	rep, err = replica.Restore(ctx, master, follower, hash)
+	if cerr := errors.Join(master.Close(), follower.Close()); err == nil && cerr != nil {
+		err = fmt.Errorf("close the stores: %w", cerr)
+	}
+	return rep, err
+}
