@@ -7,8 +7,9 @@
 //	offset  size  field
 //	0       4     length of the body in bytes, big endian
 //	4       1     type
-//	5       n     body
-//	5+n     4     CRC-32C of all bytes before it, big endian
+//	5       1     lowest byte of the CRC-32C of the five bytes before it
+//	6       n     body
+//	6+n     4     CRC-32C of all bytes before it, big endian
 //
 // A [Conn] reads and writes frames over any [net.Conn]. [Listen] and [DialTCP]
 // give those over TCP, [Pipe] and [PipeListener] in memory.

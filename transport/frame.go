@@ -9,8 +9,8 @@ import (
 
 // Sizes of the parts of a frame, in bytes.
 const (
-	// HeaderSize is the length and the type before the body.
-	HeaderSize = 5
+	// HeaderSize is the length, the type and their check before the body.
+	HeaderSize = 6
 	// Overhead is what a frame takes beyond its body.
 	Overhead = HeaderSize + sumSize
 	// MaxBody is the largest body that Write takes and that a limit allows.
@@ -50,5 +50,14 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // appendHeader appends the bytes before the body of a frame.
 func appendHeader(b []byte, typ byte, size int) []byte {
-	return append(binary.BigEndian.AppendUint32(b, uint32(size)), typ)
+	b = append(binary.BigEndian.AppendUint32(b, uint32(size)), typ)
+	return append(b, headerCheck(b[len(b)-HeaderSize+1:]))
+}
+
+// headerCheck returns the check of the length and the type. The checksum at the
+// end covers them too, but only once the body has come: a length garbled on
+// its way would make the reader wait for what nobody sends, or take everything
+// that follows for the body, for as long as that lasts.
+func headerCheck(lengthAndType []byte) byte {
+	return byte(crc32.Checksum(lengthAndType, castagnoli))
 }

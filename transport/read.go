@@ -107,6 +107,9 @@ func (r *reader) header(limit *atomic.Int64) error {
 	if most := limit.Load(); size > most {
 		return &LimitError{Size: size, Limit: most}
 	}
+	if headerCheck(p[:HeaderSize-1]) != p[HeaderSize-1] {
+		return ErrChecksum
+	}
 	r.size, r.typ = int(size), p[4]
 	r.sum = crc32.Update(0, castagnoli, p)
 	r.br.Discard(HeaderSize)
