@@ -39,6 +39,7 @@ var imports = map[string][]string{
 	"internal/faultnet": {"transport"},
 	"internal/control":  {"internal/version", "merkle", "replica", "replica/store", "stream"},
 	"demo":              {"diff", "internal/version", "merkle", "replica", "replica/store", "replica/store/badgerstore", "stream", "transport"},
+	"demo/goroot":       {},
 	"bench":             {"diff", "internal/wire", "merkle", "replica", "replica/store", "replica/store/badgerstore", "stream", "transport"},
 	"cmd/sdiff": {"demo", "internal/control", "internal/version", "merkle", "replica", "replica/store",
 		"replica/store/badgerstore", "stream", "transport"},
@@ -50,7 +51,7 @@ var testOnly = []string{"internal/faultnet", "replica/store/storetest", "transpo
 
 // heavy maps third-party modules to the only packages that may import them.
 var heavy = map[string][]string{
-	"github.com/dgraph-io/badger":    {"replica/store/badgerstore", "bench"},
+	"github.com/dgraph-io/badger":    {"replica/store/badgerstore", "bench", "demo/goroot"},
 	"github.com/vmihailenco/msgpack": {"internal/wire", "bench"},
 	"github.com/spf13/cobra":         {"cmd/sdiff"},
 	"github.com/spf13/pflag":         {"cmd/sdiff"},
