@@ -213,6 +213,11 @@ func sources(t testing.TB) (closed, killed string, want merkle.Summary) {
 	st := mustOpen(t, closed, badgerstore.Options{NoSync: true})
 	w.write(t, st, 100)
 	copyDir(t, closed, killed)
+	for _, path := range files(t, killed, ".mem") {
+		edit(t, path, func(b []byte) []byte { // the rest is a hole of 128 MiB
+			return append(bytes.TrimRight(b, "\x00"), make([]byte, 4096)...)
+		})
+	}
 	closeStore(t, st)
 	return closed, killed, w.sum
 }
@@ -246,12 +251,16 @@ func TestDamage(t *testing.T) {
 		{"oldest table deleted", closed, func(dir string) { remove(t, files(t, dir, ".sst")[0]) }, refused},
 		{"a table emptied", closed, func(dir string) { edit(t, files(t, dir, ".sst")[1], func([]byte) []byte { return nil }) }, refused},
 		{"a table zeroed", closed, func(dir string) { edit(t, files(t, dir, ".sst")[1], func(b []byte) []byte { clear(b); return b }) }, refused},
-		{"a table's blocks zeroed", closed, func(dir string) { edit(t, files(t, dir, ".sst")[1], func(b []byte) []byte { clear(half(b)); return b }) }, refused},
+		{"a table's blocks zeroed", closed, func(dir string) {
+			edit(t, files(t, dir, ".sst")[1], func(b []byte) []byte { clear(half(b)); return b })
+		}, refused},
 		{"a table cut", closed, func(dir string) { edit(t, files(t, dir, ".sst")[1], half) }, refused},
 		{"a table cut by a byte", closed, func(dir string) { edit(t, files(t, dir, ".sst")[1], func(b []byte) []byte { return b[:len(b)-1] }) }, refused},
 		{"a table longer", closed, func(dir string) { edit(t, files(t, dir, ".sst")[1], func(b []byte) []byte { return append(b, 0) }) }, refused},
 		{"a flip in a table's block", closed, func(dir string) { edit(t, files(t, dir, ".sst")[1], flip(5000)) }, refused},
-		{"a flip in a table's index", closed, func(dir string) { edit(t, files(t, dir, ".sst")[1], func(b []byte) []byte { return flip(len(b) - 30)(b) }) }, refused},
+		{"a flip in a table's index", closed, func(dir string) {
+			edit(t, files(t, dir, ".sst")[1], func(b []byte) []byte { return flip(len(b) - 30)(b) })
+		}, refused},
 		{"tables swapped", closed, func(dir string) {
 			sst := files(t, dir, ".sst")
 			os.Rename(sst[0], dir+"/x")

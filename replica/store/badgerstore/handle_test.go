@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/sdiff/sdiff/replica/store"
 	"github.com/sdiff/sdiff/replica/store/badgerstore"
@@ -77,6 +78,7 @@ func TestNewRefusesHandles(t *testing.T) {
 		{"no sync", func(o badger.Options) badger.Options { return o.WithSyncWrites(false) }, badgerstore.Options{AcceptNoSync: true}, "SyncWrites"},
 		{"value log", func(o badger.Options) badger.Options { return o.WithValueThreshold(1 << 10) }, badgerstore.Options{AcceptValueLog: true}, "ValueThreshold"},
 		{"moving threshold", func(o badger.Options) badger.Options { return o.WithVLogPercentile(0.9) }, badgerstore.Options{AcceptValueLog: true}, "VLogPercentile"},
+		{"block checks", func(o badger.Options) badger.Options { return o.WithChecksumVerificationMode(options.OnBlockRead) }, badgerstore.Options{AcceptBlockRead: true}, "OnTableRead"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -46,6 +46,10 @@ type Options struct {
 	// value log, where damage reads as an empty value without an error. It is
 	// for New only.
 	AcceptValueLog bool
+	// AcceptBlockRead takes a database that checks blocks when it reads them,
+	// where a damaged key is reported as not there and a scan just ends. It is
+	// for New only.
+	AcceptBlockRead bool
 	// AcceptTTL reads items that have a time to live. They go away one day
 	// without any commit, which then looks like damage. Without it, meeting
 	// one is an *ExpiryError.
@@ -140,6 +144,9 @@ func (o *Options) check(db *badger.DB) error {
 	}
 	if opt.VLogPercentile > 0 && !o.AcceptValueLog {
 		bad = append(bad, "VLogPercentile is set, so values may be in the value log, where damage goes unnoticed (AcceptValueLog takes it)")
+	}
+	if m := opt.ChecksumVerificationMode; (m == options.OnBlockRead || m == options.OnTableAndBlockRead) && !o.AcceptBlockRead {
+		bad = append(bad, "it checks blocks when they are read, and then takes damage for absence (AcceptBlockRead takes it; OnTableRead is safe)")
 	}
 	if managed(db) {
 		bad = append(bad, "it is open in managed mode, where others choose the timestamps")

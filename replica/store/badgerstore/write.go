@@ -38,6 +38,9 @@ func (s *Store) Write(tx *store.Txn) error {
 		return s.poison("commit", err)
 	}
 	s.seq++
+	if tx.Log != nil {
+		s.trimmed = min(s.trimmed, tx.Log.First)
+	}
 	s.writeHead(tx)
 	return nil
 }
