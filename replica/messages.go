@@ -354,7 +354,7 @@ func (c *chunkWriter) key(key []byte) {
 	c.items++
 }
 
-// appendChunk puts the head of a chunk before its items. fields is two for
+// body puts the head of a chunk before its items. fields is two for
 // items and one for keys.
 func (c *chunkWriter) body(id, seq, offset uint64, fields int) []byte {
 	items := c.w.Out()
@@ -380,7 +380,11 @@ func parseChunk(typ byte, b []byte) (m chunk, err error) {
 	}
 	m.ops = make([]stream.Op, 0, n)
 	for i := 0; i < n && r.Err() == nil; i++ {
+		at := r.Offset()
 		op := stream.Op{Key: r.Bytes()}
+		if len(op.Key) == 0 {
+			r.Fail(at, wire.ErrRange)
+		}
 		if typ == frameItems {
 			if r.IsNil() {
 				if m.unsendable == nil {
@@ -475,16 +479,6 @@ func putSummary(w *wire.Writer, s merkle.Summary) {
 func getSummary(r *wire.Reader) (s merkle.Summary) {
 	r.ArrayN(2)
 	return merkle.Summary{Count: r.Uint(), Sum: r.Uint()}
-}
-
-// clip keeps a sentence within what a frame may hold. It cuts at a rune.
-func clip(s string) string {
-	for i := range s {
-		if i > maxReason-8 {
-			return s[:i] + "…"
-		}
-	}
-	return s
 }
 
 func millis(t time.Time) uint64 { return uint64(max(0, t.UnixMilli())) }

@@ -34,6 +34,9 @@ func newRegistry(max int) *registry {
 
 const followerRecord = "follower/"
 
+// maxAddress bounds the address in a record, in bytes.
+const maxAddress = 200
+
 // load reads the followers that the store remembers.
 func (r *registry) load(v store.View) error {
 	r.mu.Lock()
@@ -174,7 +177,7 @@ func (e *entry) append() []byte {
 	w.Bool(e.Durable)
 	w.Bool(e.Complete)
 	w.Uint(millis(e.LastContact))
-	w.String(e.Address)
+	w.String(clipTo(e.Address, maxAddress))
 	return w.Out()
 }
 
@@ -187,7 +190,7 @@ func parseEntry(id string, b []byte) (*entry, error) {
 	e.Durable, e.Complete = r.Bool(), r.Bool()
 	e.LastContact = time.UnixMilli(int64(r.UintMax(1 << 50)))
 	e.Since = e.LastContact
-	e.Address = r.StringMax(200)
+	e.Address = r.StringMax(maxAddress)
 	if err := r.Close(); err != nil {
 		return nil, err
 	}
