@@ -312,8 +312,12 @@ func (y *serveSync) put(c *chunkWriter, key, value []byte, hash uint64, there bo
 	y.s.m.cfg.Logger.Error("the store does not hold a key as the tree has it: it is not sent", "key_bytes", len(key))
 }
 
-// rangeBatch is how many items of a range are looked at in one go.
-const rangeBatch = 4096
+// Bounds of what is looked at of a range in one go: items, and bytes of keys,
+// with which a chunk may end up beyond its size if the store has lost them all.
+const (
+	rangeBatch = 4096
+	rangeBytes = 256 << 10
+)
 
 // fillRange adds the next items of a range that the follower holds nothing of.
 // It goes by the tree and holds the store against it, so that a key the store
@@ -328,7 +332,7 @@ func (y *serveSync) fillRange(c *chunkWriter, v view, f diff.Finding) (more bool
 	var end []byte
 	slab := make([]byte, 0, rangeBatch*24)
 	v.tree.Ascend(lo, f.Hi, func(key []byte, hash uint64) bool {
-		if len(keys) == rangeBatch {
+		if len(keys) == rangeBatch || len(slab) > rangeBytes {
 			end = bytes.Clone(key)
 			return false
 		}
