@@ -19,32 +19,65 @@ func key16(i uint64) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, z), i)
 }
 
-// A trip is a comparison over a link on which every message takes one unit of
-// time and none a unit of bandwidth: its length is in half round trips.
-func trip(a, b *side) (halves int, err error) {
-	out, err := a.Start()
-	if err != nil {
-		return 0, err
-	}
-	b.receive(out)
-	for len(a.inbox)+len(b.inbox) > 0 {
-		halves++
-		// What arrives now was sent before; what is answered arrives next.
-		fromA, fromB := len(b.inbox), len(a.inbox)
-		for range fromA {
-			if err := b.step(a); err != nil {
-				return 0, err
-			}
-		}
-		for range fromB {
-			if err := a.step(b); err != nil {
-				return 0, err
-			}
-		}
-	}
-	return halves, nil
+// A link is a comparison over a connection on which every message takes one
+// unit of time, however long it is. So the time it takes is in half round
+// trips, the waits for a full window included.
+type link struct {
+	a, b           *diff.Session
+	toA, toB       [][]byte
+	halves         int
+	foundA, foundB int
 }
 
+func (l *link) run() error {
+	out, err := l.a.Start()
+	if err != nil {
+		return err
+	}
+	l.toB = encode(out)
+	for len(l.toA)+len(l.toB) > 0 {
+		l.halves++
+		toA, toB := l.toA, l.toB
+		if l.toB, err = take(l.a, toA, &l.foundA); err != nil {
+			return err
+		}
+		if l.toA, err = take(l.b, toB, &l.foundB); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take gives a session all that has arrived and returns what it answers.
+func take(s *diff.Session, in [][]byte, found *int) (out [][]byte, err error) {
+	for _, b := range in {
+		m, err := diff.Parse(b)
+		if err != nil {
+			return nil, err
+		}
+		answer, err := s.Step(m)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, encode(answer)...)
+		for f := s.Findings(); len(f) > 0; f = s.Findings() {
+			*found += len(f)
+		}
+	}
+	return out, nil
+}
+
+func encode(msgs []diff.Message) [][]byte {
+	var out [][]byte
+	for _, m := range msgs {
+		out = append(out, m.Append(nil))
+	}
+	return out
+}
+
+// BenchmarkDiff compares n items of which d have another value on the other
+// side, at random places or all side by side. The time is that of both sides,
+// encoding and decoding included; the bytes are those of both directions.
 func BenchmarkDiff(b *testing.B) {
 	for _, n := range []int{100_000, 1_000_000} {
 		var base merkle.Tree
@@ -77,25 +110,54 @@ func change(s *merkle.Snapshot, n, d int, clustered bool) *merkle.Snapshot {
 }
 
 func benchDiff(b *testing.B, left, right *merkle.Snapshot, d int) {
-	var x, y *side
-	var halves int
-	var err error
+	b.ReportAllocs()
+	var l link
 	for b.Loop() {
-		x, y = newSide(left, diff.Config{}), newSide(right, diff.Config{})
-		if halves, err = trip(x, y); err != nil {
+		l = link{a: diff.New(left, diff.Config{}), b: diff.New(right, diff.Config{})}
+		if err := l.run(); err != nil {
 			b.Fatal(err)
 		}
-		if len(x.found) != d || len(y.found) != d {
-			b.Fatalf("found %d and %d items, want %d each", len(x.found), len(y.found), d)
-		}
 	}
-	st := x.Stats()
+	if !l.a.Done() || !l.b.Done() || l.foundA != d || l.foundB != d {
+		b.Fatalf("found %d and %d items, want %d each", l.foundA, l.foundB, d)
+	}
+	report(b, l, d)
+}
+
+func report(b *testing.B, l link, d int) {
+	st := l.a.Stats()
 	bytes := float64(st.BytesIn + st.BytesOut)
 	b.ReportMetric(bytes, "wire-B")
 	if d > 0 {
 		b.ReportMetric(bytes/float64(d), "B/diff")
 	}
-	b.ReportMetric(float64(halves)/2, "round-trips")
-	b.ReportMetric(float64(max(st.Levels, y.Stats().Levels)), "levels")
+	b.ReportMetric(float64(l.halves)/2, "round-trips")
+	b.ReportMetric(float64(max(st.Levels, l.b.Stats().Levels)), "levels")
 	b.ReportMetric(float64(st.MessagesIn+st.MessagesOut), "messages")
+}
+
+// BenchmarkOneSideEmpty compares a million items with none.
+func BenchmarkOneSideEmpty(b *testing.B) {
+	var tree merkle.Builder
+	for i := range uint64(1_000_000) {
+		if err := tree.Add(binary.BigEndian.AppendUint64(nil, i), i); err != nil {
+			b.Fatal(err)
+		}
+	}
+	full := tree.Tree().Snapshot()
+	for _, c := range []struct {
+		name        string
+		left, right *merkle.Snapshot
+	}{{"initiator", nil, full}, {"responder", full, nil}} {
+		b.Run(c.name, func(b *testing.B) {
+			var l link
+			for b.Loop() {
+				l = link{a: diff.New(c.left, diff.Config{}), b: diff.New(c.right, diff.Config{})}
+				if err := l.run(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			report(b, l, 0)
+		})
+	}
 }

@@ -43,8 +43,8 @@
 // them; when the answer comes back, whatever the peer did to it, what is in
 // question has no more. So after two levels each range either is decided or
 // has fewer of this side's items, and a range with none is answered by a list
-// of nothing. There are at most 2 log2(n) + 4 levels, for the smaller of the
-// two n; equal counts, different trees or a side with nothing make no
+// of nothing. There are at most 2 ceil(log2 n) + 4 levels, for the smaller of
+// the two n; equal counts, different trees or a side with nothing make no
 // difference to that. With equal hashes on one side, items are counted as
 // often as they occur, and a list decides its range all the same.
 //
@@ -61,9 +61,11 @@
 //
 // What the peer's level puts in question is remembered unexpanded, 24 bytes
 // for a range whatever the length of its keys, and expanded into messages only
-// as the window lets them go. A message carries at least as many bytes for
-// each range as are then kept. Ranges beyond Config.MaxPending are not
-// compared; both sides count them in Left.
+// as the window lets them go. The peer spends ten bytes or more on such a
+// range, or one to ask for a list of a part that this side has summed up. A
+// level's ranges beyond Config.MaxPending are not compared; both sides count
+// them in Left. Findings wait as runs of items, 24 bytes each, until they are
+// taken.
 //
 // # A peer that breaks the protocol
 //

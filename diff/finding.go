@@ -52,6 +52,9 @@ func (f *findings) empty() bool { return f.head == len(f.runs) }
 // take returns up to maxFindings findings and forgets them.
 func (f *findings) take(tree *merkle.Snapshot) []Finding {
 	var out []Finding
+	if n := f.pending(); n > 0 {
+		out = make([]Finding, 0, n)
+	}
 	for f.head < len(f.runs) && len(out) < maxFindings {
 		r := &f.runs[f.head]
 		if r.whole {
@@ -68,6 +71,19 @@ func (f *findings) take(tree *merkle.Snapshot) []Finding {
 		f.runs, f.head = f.runs[:0], 0
 	}
 	return out
+}
+
+// pending returns how many findings take will return.
+func (f *findings) pending() int {
+	n := uint64(0)
+	for i := f.head; i < len(f.runs) && n < maxFindings; i++ {
+		if r := f.runs[i]; r.whole {
+			n++
+		} else {
+			n += r.hi - r.lo
+		}
+	}
+	return int(min(n, maxFindings))
 }
 
 func wholeFinding(tree *merkle.Snapshot, lo, hi uint64) Finding {

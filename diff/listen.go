@@ -256,7 +256,7 @@ func (s *Session) match(lo, hi uint64, list []byte) {
 		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.ordinal, b.ordinal))
 	})
 	rank := lo
-	s.items(lo, hi, func(_ []byte, hash uint64) {
+	s.items(lo, hi, func(_ []byte, hash uint64) bool {
 		i, found := slices.BinarySearchFunc(index, hash, func(l listed, h uint64) int { return cmp.Compare(l.hash, h) })
 		if found && i+index[i].used < len(index) && index[i+index[i].used].hash == hash {
 			index[i].used++
@@ -264,6 +264,7 @@ func (s *Session) match(lo, hi uint64, list []byte) {
 			s.findings.items(rank, rank+1)
 		}
 		rank++
+		return true
 	})
 	s.appendMissing(index)
 }

@@ -16,8 +16,9 @@ type side struct {
 	tree  *merkle.Snapshot
 	inbox [][]byte // encoded messages on their way to this side, in order
 	found map[string]uint64
-	// whole counts findings of ranges; their items are in found.
-	whole int
+	// whole are the findings of ranges; their items are in found, too.
+	whole   []diff.Finding
+	longest int // bytes of the longest message sent to this side
 }
 
 func newSide(tree *merkle.Snapshot, cfg diff.Config) *side {
@@ -48,7 +49,7 @@ func (s *side) add(f diff.Finding) error {
 		s.found[string(f.Key)] = f.Hash
 		return nil
 	}
-	s.whole++
+	s.whole = append(s.whole, f)
 	if s.tree.Range(f.Lo, f.Hi).Count == 0 {
 		return fmt.Errorf("found range %q to %q, which is empty here", f.Lo, f.Hi)
 	}
@@ -84,7 +85,9 @@ func (s *side) step(peer *side) error {
 
 func (s *side) receive(out []diff.Message) {
 	for _, m := range out {
-		s.inbox = append(s.inbox, m.Append(nil))
+		b := m.Append(nil)
+		s.inbox = append(s.inbox, b)
+		s.longest = max(s.longest, len(b))
 	}
 }
 
@@ -142,10 +145,15 @@ type tester interface {
 func check(t tester, a, b *side, inA, inB items) {
 	t.Helper()
 	for _, c := range []struct {
-		name string
-		side *side
-		want items
-	}{{"initiator", a, inA.minus(inB)}, {"responder", b, inB.minus(inA)}} {
+		name       string
+		side, peer *side
+		want       items
+	}{{"initiator", a, b, inA.minus(inB)}, {"responder", b, a, inB.minus(inA)}} {
+		for _, f := range c.side.whole {
+			if n := c.peer.tree.Range(f.Lo, f.Hi).Count; n > 0 {
+				t.Errorf("%s: found all of %q to %q, where the peer holds %d items", c.name, f.Lo, f.Hi, n)
+			}
+		}
 		if !c.side.Done() {
 			t.Errorf("%s: not done", c.name)
 		}

@@ -171,3 +171,33 @@ func TestOutOfTurn(t *testing.T) {
 		}
 	}
 }
+
+// TestBrokenBetweenMessages lets a range end badly from one message to the
+// next, where Parse cannot see it.
+func TestBrokenBetweenMessages(t *testing.T) {
+	open := Message{kind: kindLevel, level: 1, more: true}
+	var w entryWriter
+	w.summary(0, []byte("k000050"), some)
+	open.entries = w.out
+	for _, c := range []struct {
+		name string
+		next Message
+		want string
+	}{
+		{"the level ends", Message{kind: kindLevel, level: 1}, "without its last part"},
+		{"a list", levelOf(1, one), "without its last part"},
+		{"a skip", levelOf(1, func(w *entryWriter) { w.summary(1, nil, some) }), "without its last part"},
+		{"a lower bound", levelOf(1, func(w *entryWriter) {
+			w.summary(0, []byte("k000049"), some)
+			w.summary(0, nil, some)
+		}), "outside of the range"},
+	} {
+		s := New(numbered(100), Config{})
+		if out, err := s.Step(open); err != nil || len(out) != 1 || out[0].kind != kindAck {
+			t.Fatalf("%s: Step() = %v, %v, want an ack", c.name, out, err)
+		}
+		if _, err := s.Step(c.next); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want one about %q", c.name, err, c.want)
+		}
+	}
+}

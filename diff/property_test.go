@@ -21,6 +21,13 @@ func drawConfig(t *rapid.T, label string) diff.Config {
 	}
 }
 
+func frameOf(c diff.Config) int {
+	if c.FrameBytes == 0 {
+		return diff.DefaultFrameBytes
+	}
+	return c.FrameBytes
+}
+
 // drawKey draws from a small space, so that keys meet, share prefixes, are
 // prefixes of each other, and end in 0x00 and 0xff.
 func drawKey(t *rapid.T) string {
@@ -86,8 +93,15 @@ func TestFindsTheDifference(t *testing.T) {
 		}
 		check(t, a, b, inA, inB)
 		n := uint64(min(len(inA), len(inB)))
-		if got, most := a.Stats().Levels, 2*bits.Len64(n)+4; got > most {
+		if got, most := a.Stats().Levels, 2*bits.Len64(max(n, 1)-1)+4; got > most {
 			t.Errorf("%d levels for %d and %d items, want at most %d", got, len(inA), len(inB), most)
+		}
+		// An entry is a list of 20 hashes at most, or has a bound of 12 bytes.
+		if most := frameOf(cfgA) + 200; b.longest > most {
+			t.Errorf("the initiator sent a message of %d bytes, want at most %d", b.longest, most)
+		}
+		if most := frameOf(cfgB) + 200; a.longest > most {
+			t.Errorf("the responder sent a message of %d bytes, want at most %d", a.longest, most)
 		}
 		for _, s := range []*side{a, b} {
 			// Each range that is remembered holds an item of either side.

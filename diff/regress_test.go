@@ -59,8 +59,8 @@ func TestMoreThan65535KeysOnOneSide(t *testing.T) {
 		if len(holder.found) != n || len(a.found)+len(b.found) != n {
 			t.Errorf("%s: found %d and %d items, want %d on one side", c.name, len(a.found), len(b.found), n)
 		}
-		if holder.whole == 0 || holder.whole > diff.DefaultParts {
-			t.Errorf("%s: %d range findings, want one for each part of the first level at most", c.name, holder.whole)
+		if len(holder.whole) == 0 || len(holder.whole) > diff.DefaultParts {
+			t.Errorf("%s: %d range findings, want one for each part of the first level at most", c.name, len(holder.whole))
 		}
 		if got := a.Stats().BytesIn + a.Stats().BytesOut; got > 2000 {
 			t.Errorf("%s: took %d bytes", c.name, got)
@@ -73,9 +73,8 @@ func TestMoreThan65535KeysOnOneSide(t *testing.T) {
 	}
 }
 
-// TestLevels holds the number of levels against the promise of the package,
-// and the bytes against what the README says, for one difference wherever it is.
-func TestLevels(t *testing.T) {
+// TestOneDifference bounds what one difference costs, wherever it is.
+func TestOneDifference(t *testing.T) {
 	const n = 100_000
 	left := numbered(t, n, 0)
 	for _, at := range []uint64{0, 1, n/2 - 1, n - 1} {
@@ -112,24 +111,29 @@ func TestGiantKeys(t *testing.T) {
 	}
 	cfg := diff.Config{FrameBytes: frame, Parts: 4, Items: 1}
 	a, b := newSide(left.Snapshot(), cfg), newSide(right.Snapshot(), cfg)
-	longest := 0
-	err := run(a, b, func() bool {
-		for _, m := range append(a.inbox[:len(a.inbox):len(a.inbox)], b.inbox...) {
-			longest = max(longest, len(m))
-		}
-		return false
-	})
-	if err != nil {
+	if err := run(a, b, func() bool { return false }); err != nil {
 		t.Fatal(err)
 	}
 	if len(a.found) != 80 || len(b.found) != 80 {
 		t.Errorf("found %d and %d items, want 80 each", len(a.found), len(b.found))
 	}
-	if most := frame + 65_001 + 100; longest > most {
-		t.Errorf("a message of %d bytes, want at most %d", longest, most)
+	if most := frame + 65_001 + 100; max(a.longest, b.longest) > most {
+		t.Errorf("messages of %d and %d bytes, want at most %d", a.longest, b.longest, most)
 	}
 	if st := a.Stats(); st.BytesIn+st.BytesOut < 65_000 {
 		t.Errorf("only %d bytes: no separator was long", st.BytesIn+st.BytesOut)
+	}
+}
+
+// TestFrameBytes checks the length of messages where many are full.
+func TestFrameBytes(t *testing.T) {
+	left, right := numbered(t, 5000, 0), numbered(t, 5000, 1)
+	for _, frame := range []int{1, 500, 5000} {
+		a, b := compare(t, left, right, diff.Config{FrameBytes: frame, Items: 8})
+		// The longest entry is a list of eight; the rest is the message's own.
+		if got, most := max(a.longest, b.longest), frame+8*8+20; got > most {
+			t.Errorf("FrameBytes %d: a message of %d bytes, want at most %d", frame, got, most)
+		}
 	}
 }
 
@@ -220,6 +224,9 @@ func TestManyFindings(t *testing.T) {
 	if _, err := b.Step(out[0]); err != nil {
 		t.Fatal(err)
 	}
+	if b.Done() {
+		t.Error("done before the findings have been taken")
+	}
 	got := map[string]uint64{}
 	for found := b.Findings(); len(found) > 0; found = b.Findings() {
 		if len(found) > 1024 {
@@ -233,5 +240,8 @@ func TestManyFindings(t *testing.T) {
 	full.Ascend(nil, nil, func(key []byte, hash uint64) bool { want[string(key)] = hash; return true })
 	if !maps.Equal(got, want) {
 		t.Errorf("found %d items, want %d", len(got), len(want))
+	}
+	if !b.Done() {
+		t.Error("not done after the findings have been taken")
 	}
 }

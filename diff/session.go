@@ -50,6 +50,7 @@ type Session struct {
 	in       inbound
 	pos      merkle.Summary // of all items before some rank, its Count
 	index    []listed       // scratch of match
+	low      []byte         // scratch of scanParts: the last key of a part
 	findings findings
 	left     uint64
 	stats    Stats

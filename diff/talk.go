@@ -129,19 +129,20 @@ func (s *Session) piece() Message {
 	return m
 }
 
-// say writes one entry of a task and moves on.
+// say writes one entry of a task, or more if it has several, and moves on.
 func (s *Session) say(w *entryWriter, t *task) {
 	skip := uint64(t.skip)
 	switch t.kind {
 	case taskSplit:
-		s.sayPart(w, t)
+		s.sayParts(w, t)
 		if s.at.part < int(t.parts) {
 			return
 		}
 	case taskList, taskAnswer:
 		w.list(skip, t.hi-t.lo)
-		s.items(t.lo, t.hi, func(_ []byte, hash uint64) {
+		s.items(t.lo, t.hi, func(_ []byte, hash uint64) bool {
 			w.out = binary.BigEndian.AppendUint64(w.out, hash)
+			return true
 		})
 	case taskAsk:
 		w.ask(skip)
@@ -155,26 +156,66 @@ func (s *Session) say(w *entryWriter, t *task) {
 	s.at = cursor{task: s.at.task + 1}
 }
 
-// sayPart writes the summary of one part of a split.
-func (s *Session) sayPart(w *entryWriter, t *task) {
-	lo, hi := t.part(s.at.part)
+// sayParts writes summaries of a split's parts, the next one at least, until
+// the message is full or the split is done.
+func (s *Session) sayParts(w *entryWriter, t *task) {
+	if (t.hi-t.lo)/uint64(t.parts) <= scanMost {
+		s.scanParts(w, t)
+		return
+	}
+	for more := true; more; more = s.at.part < int(t.parts) && len(w.out) < s.cfg.FrameBytes {
+		lo, hi := t.part(s.at.part)
+		before := s.before(lo)
+		if hi == t.hi {
+			s.sayPart(w, t, nil, s.before(hi).Sub(before))
+			return
+		}
+		// The bound lies between two items of the range, so it lies strictly
+		// within the range's own bounds, though nobody here remembers those.
+		low, _, _ := s.tree.At(hi - 1)
+		high, _, _ := s.tree.At(hi)
+		bound := separator(low, high)
+		s.pos = s.tree.Range(nil, bound)
+		s.sayPart(w, t, bound, s.pos.Sub(before))
+	}
+}
+
+// scanMost is up to how many items per part it is faster to add up the items
+// one by one than to find the parts' ends from the root of the tree.
+const scanMost = 64
+
+// scanParts does the same in one pass over the items.
+func (s *Session) scanParts(w *entryWriter, t *task) {
+	rank, hi := t.part(s.at.part)
+	var sum merkle.Summary
+	s.items(rank, t.hi, func(key []byte, hash uint64) bool {
+		if rank == hi { // the key is the first of the next part
+			s.sayPart(w, t, separator(s.low, key), sum)
+			if len(w.out) >= s.cfg.FrameBytes {
+				return false
+			}
+			_, hi = t.part(s.at.part)
+			sum = merkle.Summary{}
+		}
+		sum = sum.Add(merkle.Summary{Count: 1, Sum: hash})
+		if rank++; rank == hi {
+			s.low = append(s.low[:0], key...)
+		}
+		return true
+	})
+	if rank == t.hi {
+		s.sayPart(w, t, nil, sum)
+	}
+}
+
+// sayPart writes the summary of the next part of a split.
+func (s *Session) sayPart(w *entryWriter, t *task, bound []byte, sum merkle.Summary) {
 	skip := uint64(0)
 	if s.at.part == 0 {
 		skip = uint64(t.skip)
 	}
-	before := s.before(lo)
+	w.summary(skip, bound, sum)
 	s.at.part++
-	if s.at.part == int(t.parts) {
-		w.summary(skip, nil, s.before(hi).Sub(before))
-		return
-	}
-	// The bound lies between two items of the range, so it lies strictly
-	// within the range's own bounds, though nobody here remembers those.
-	low, _, _ := s.tree.At(hi - 1)
-	high, _, _ := s.tree.At(hi)
-	bound := separator(low, high)
-	s.pos = s.tree.Range(nil, bound)
-	w.summary(skip, bound, s.pos.Sub(before))
 }
 
 // before returns the summary of the items before a rank. The last answer is
@@ -191,16 +232,15 @@ func (s *Session) before(rank uint64) merkle.Summary {
 	return s.pos
 }
 
-// items calls fn for the items from rank lo up to but without hi. The key is
-// valid during the call.
-func (s *Session) items(lo, hi uint64, fn func(key []byte, hash uint64)) {
+// items calls fn for the items from rank lo up to but without hi, until it
+// returns false. The key is valid during the call.
+func (s *Session) items(lo, hi uint64, fn func(key []byte, hash uint64) bool) {
 	key, _, ok := s.tree.At(lo)
 	if !ok || lo >= hi {
 		return
 	}
 	s.tree.Ascend(key, nil, func(key []byte, hash uint64) bool {
-		fn(key, hash)
 		lo++
-		return lo < hi
+		return fn(key, hash) && lo < hi
 	})
 }
