@@ -12,8 +12,11 @@ import (
 
 // Bounds of a scrub.
 const (
-	// scrubChunk is how many items are read in one view.
-	scrubChunk = 4096
+	// scrubChunk is how many items are read in one view, scrubKeys how many
+	// bytes of keys at most. Every view makes the next touch of each leaf copy
+	// it, so few large chunks cost a busy replica less than many small ones.
+	scrubChunk = 50_000
+	scrubKeys  = 2 << 20
 	// scrubPause is the least time between two chunks, scrubRest that between
 	// two passes.
 	scrubPause = 5 * time.Millisecond
@@ -52,11 +55,11 @@ type passed struct {
 // has lost keys, or whose iterator ends early, is seen through. It keeps the
 // view open.
 func scrubItems(v view, hash merkle.Hasher, lo []byte, max int) (p passed, err error) {
-	keys := make([][]byte, 0, max)
-	hashes := make([]uint64, 0, max)
-	slab := make([]byte, 0, 32*max)
+	var keys [][]byte
+	var hashes []uint64
+	var slab []byte
 	v.tree.Ascend(lo, nil, func(key []byte, h uint64) bool {
-		if len(keys) == max {
+		if len(keys) == max || len(slab) > scrubKeys {
 			p.next = bytes.Clone(key)
 			return false
 		}
