@@ -144,10 +144,7 @@ func (f *Follower) flush() error {
 	f.feed.add(b.feed)
 	f.emptyBatch()
 	now := time.Now()
-	f.contact = now
-	if l := f.link; l != nil {
-		l.progress = now
-	}
+	f.contact, f.progress = now, now
 	if f.head.Offset < f.meta.Position.Offset {
 		f.head = f.meta.Position
 		f.heads.note(f.head.Offset, now)
@@ -207,7 +204,7 @@ func (f *Follower) gotHead(h head) error {
 	f.head = h.pos
 	f.heads.note(h.pos.Offset, f.contact)
 	if h.pos.Offset == f.meta.Position.Offset {
-		f.link.progress, f.link.catching = f.contact, false
+		f.progress, f.link.catching = f.contact, false
 		if own := f.tree.Summary(); own != h.pos.Fingerprint {
 			f.noticeDrift(driftAt{h.pos, own})
 		} else if f.drift.found && f.sync == nil {

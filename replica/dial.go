@@ -24,10 +24,9 @@ const (
 type link struct {
 	peer     *peer
 	began    time.Time
-	progress time.Time // when a commit came last, or the head was reached
-	why      string    // what the master said in its welcome
-	repair   bool      // the master advised one
-	catching bool      // behind head since the beginning
+	why      string // what the master said in its welcome
+	repair   bool   // the master advised one
+	catching bool   // behind head since the beginning
 }
 
 // A dialer keeps the state of connecting. It is owned by the follower's loop.
@@ -213,8 +212,8 @@ func (f *Follower) begin(r dialed) error {
 		return fail(err)
 	}
 	now := time.Now()
-	f.link = &link{peer: newPeer(r.conn), began: now, progress: now, why: w.why, repair: w.repair, catching: w.start.Offset < w.head.Offset}
-	f.head, f.contact = w.head, now
+	f.link = &link{peer: newPeer(r.conn), began: now, why: w.why, repair: w.repair, catching: w.start.Offset < w.head.Offset}
+	f.head, f.contact, f.progress = w.head, now, now
 	f.heads.note(w.head.Offset, now)
 	f.dial.why, f.dial.parked, f.dial.rollback, f.dial.served = "", "", false, true
 	f.wg.Go(f.link.peer.run)

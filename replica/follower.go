@@ -47,14 +47,16 @@ type Follower struct {
 	link    *link
 	head    stream.Position
 	contact time.Time
-	dial    dialer
-	sync    *followSync
-	syncs   uint64     // comparisons asked for, each by its number
-	asks    []*ask     // waiting for the sync under way
-	drift   driftState // what is to be done about a difference
-	last    *Report
-	doubt   string // found at open
-	wg      sync.WaitGroup
+	// progress is when the position last moved, or was last confirmed.
+	progress time.Time
+	dial     dialer
+	sync     *followSync
+	syncs    uint64     // comparisons asked for, each by its number
+	asks     []*ask     // waiting for the sync under way
+	drift    driftState // what is to be done about a difference
+	last     *Report
+	doubt    string // found at open
+	wg       sync.WaitGroup
 }
 
 // A standing is where a follower stands, as others may know without asking
@@ -117,6 +119,7 @@ func (f *Follower) Run(ctx context.Context) (err error) {
 		case <-ctx.Done():
 		}
 	}}
+	f.progress = time.Now() // of this Run, none yet
 	f.publish()
 	close(f.readyc)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -227,7 +230,7 @@ func (f *Follower) publish() {
 	s := &standing{
 		pos: f.meta.Position, own: f.tree.Summary(), head: f.head,
 		dataset: f.meta.Dataset, complete: f.meta.Complete, served: !f.meta.Position.IsZero(),
-		history: f.meta.History, contact: f.contact, progress: time.Now(),
+		history: f.meta.History, contact: f.contact, progress: f.progress,
 		treeHeap: f.heap.of(f.tree), last: f.last,
 	}
 	if f.link != nil {
@@ -253,8 +256,8 @@ func (f *Follower) express() {
 		f.life.set(f.sync.state(), "")
 	case f.drift.found:
 		f.life.set(Drifted, f.drift.why)
-	case f.meta.Position.Offset < f.head.Offset && time.Since(f.link.progress) > 2*f.cfg.Silence:
-		f.life.set(Stalled, fmt.Sprintf("no commit arrived since %v", f.link.progress.Format(time.RFC3339)))
+	case f.meta.Position.Offset < f.head.Offset && time.Since(f.progress) > 2*f.cfg.Silence:
+		f.life.set(Stalled, fmt.Sprintf("no commit arrived since %v", f.progress.Format(time.RFC3339)))
 	case f.meta.Position.Offset < f.head.Offset && f.link.catching:
 		f.life.set(CatchingUp, "")
 	default:
