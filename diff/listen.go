@@ -17,8 +17,6 @@ type inbound struct {
 	// gap counts the peer's statements since the last one to be answered.
 	gap  uint64
 	lost uint64 // statements that were to be answered but are over a limit
-	// ranges counts the peer's summaries, equal those that are the same here.
-	ranges, equal uint64
 }
 
 // stepAck takes an ack. It returns a reason if the peer broke the protocol.
@@ -174,9 +172,7 @@ func (s *Session) takePart(e *entry, t *task) string {
 func (s *Session) compare(begin, end, theirs merkle.Summary) {
 	s.stats.Ranges++
 	s.in.asks = true
-	s.in.ranges++
 	if end.Sub(begin) == theirs {
-		s.in.equal++
 		s.in.gap++
 		return
 	}

@@ -39,22 +39,49 @@ func (t *task) split(size uint64, parts int) {
 }
 
 // refine cuts the ranges that are to be listed once more, if that saves bytes
-// worth another level: if the lists would fill more than one message, and some
-// ranges of the peer's level were equal, so that some of the parts will be.
+// worth another level: if the lists would fill more than one message. In a long
+// run of neighbours that all differ, most of the smaller parts would differ,
+// too; those are left as they are.
 func (s *Session) refine() {
 	var bytes int
-	for _, t := range s.said.tasks {
-		if t.kind == taskList {
-			bytes += 8 * int(t.hi-t.lo)
+	for run := range shortRuns(s.said.tasks) {
+		for _, t := range run {
+			if t.kind == taskList {
+				bytes += 8 * int(t.hi-t.lo)
+			}
 		}
 	}
-	if bytes <= s.cfg.FrameBytes || s.in.equal*64 < s.in.ranges {
+	if bytes <= s.cfg.FrameBytes {
 		return
 	}
 	size := max(1, uint64(s.cfg.Items)/4)
-	for i := range s.said.tasks {
-		if t := &s.said.tasks[i]; t.kind == taskList && t.hi-t.lo > size {
-			t.split(size, s.cfg.Parts)
+	for run := range shortRuns(s.said.tasks) {
+		for i := range run {
+			if t := &run[i]; t.kind == taskList && t.hi-t.lo > size {
+				t.split(size, s.cfg.Parts)
+			}
+		}
+	}
+}
+
+// longRun is from how many tasks on without an equal range between them a run
+// is long. Were the differences spread at random, one equal range in so many
+// would mean about five differences in each.
+const longRun = 128
+
+// shortRuns yields the runs of tasks between which no range was equal, as
+// parts of tasks, but for the long ones.
+func shortRuns(tasks []task) func(yield func([]task) bool) {
+	return func(yield func([]task) bool) {
+		for begin := 0; begin < len(tasks); {
+			end := begin + 1
+			for end < len(tasks) && tasks[end].skip == 0 {
+				end++
+			}
+			if end-begin < longRun && !yield(tasks[begin:end]) {
+				return
+			}
+			begin = end
 		}
 	}
 }
