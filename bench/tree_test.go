@@ -1,0 +1,141 @@
+package bench
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tidwall/btree"
+
+	"github.com/sdiff/sdiff/merkle"
+)
+
+// BenchmarkTree measures the tree with random keys of 16 bytes: puts of new
+// keys and of keys that are there, turn by turn with a tidwall/btree Map of the
+// same, which keeps no summaries; building from sorted keys; the heap; and what
+// takes less than a microsecond or so.
+func BenchmarkTree(b *testing.B) {
+	keys := treeKeys(*ops)
+	asc := slices.Clone(keys)
+	slices.SortFunc(asc, bytes.Compare)
+	b.Run("put", func(b *testing.B) {
+		for b.Loop() {
+			benchPut(b, keys)
+		}
+	})
+	b.Run("build", func(b *testing.B) {
+		for b.Loop() {
+			buildTree(b, asc)
+		}
+		b.ReportMetric(float64(len(asc)*b.N)/b.Elapsed().Seconds(), "keys/s")
+		b.ReportMetric(heapOf(len(asc), func() any { return buildTree(b, asc) }), "heap-B/key")
+	})
+	b.Run("heap", func(b *testing.B) {
+		for b.Loop() {
+			b.ReportMetric(heapOf(len(keys), func() any { return putTree(new(merkle.Tree), keys, 0) }), "heap-B/key")
+		}
+	})
+	tree := putTree(new(merkle.Tree), keys, 0)
+	b.Run("snapshot", func(b *testing.B) {
+		for b.Loop() {
+			tree.Snapshot()
+		}
+	})
+	b.Run("put-after-snapshot", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			tree.Snapshot()
+			tree.Put(keys[i%len(keys)], uint64(i)<<32)
+		}
+	})
+	b.Run("range", func(b *testing.B) {
+		snap := tree.Snapshot()
+		for i := 0; b.Loop(); i++ {
+			lo, hi := keys[i%len(keys)], keys[(i+1)%len(keys)]
+			if bytes.Compare(lo, hi) > 0 {
+				lo, hi = hi, lo
+			}
+			snap.Range(lo, hi)
+		}
+	})
+}
+
+func treeKeys(n int) [][]byte {
+	rng := rand.NewChaCha8([32]byte{1})
+	slab := make([]byte, keySize*n)
+	rng.Read(slab)
+	keys := make([][]byte, n)
+	for i := range keys {
+		keys[i] = slab[keySize*i : keySize*(i+1) : keySize*(i+1)]
+	}
+	return keys
+}
+
+func putTree(t *merkle.Tree, keys [][]byte, hash uint64) *merkle.Tree {
+	for i, k := range keys {
+		t.Put(k, hash+uint64(i))
+	}
+	return t
+}
+
+func buildTree(tb testing.TB, asc [][]byte) *merkle.Tree {
+	var builder merkle.Builder
+	for i, k := range asc {
+		if err := builder.Add(k, uint64(i)); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return builder.Tree()
+}
+
+// benchPut puts all keys, and then all of them again with other hashes.
+func benchPut(b meter, keys [][]byte) {
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = string(k)
+	}
+	other := func(m *btree.Map[string, uint64], hash uint64) {
+		for i, k := range names {
+			m.Set(k, hash+uint64(i))
+		}
+	}
+	var inserts, overwrites, theirInserts, theirOverwrites []float64
+	for range *rounds {
+		tree, m := new(merkle.Tree), new(btree.Map[string, uint64])
+		inserts = append(inserts, each(keys, func() { putTree(tree, keys, 0) }))
+		theirInserts = append(theirInserts, each(keys, func() { other(m, 0) }))
+		overwrites = append(overwrites, each(keys, func() { putTree(tree, keys, 1<<40) }))
+		theirOverwrites = append(theirOverwrites, each(keys, func() { other(m, 1<<40) }))
+	}
+	b.ReportMetric(median(inserts), "ns/insert")
+	b.ReportMetric(median(overwrites), "ns/overwrite")
+	reportRatios(b, inserts, theirInserts, "insert-ratio")
+	reportRatios(b, overwrites, theirOverwrites, "overwrite-ratio")
+}
+
+// each returns the nanoseconds that fn takes for each of the keys.
+func each(keys [][]byte, fn func()) float64 {
+	runtime.GC()
+	began := time.Now()
+	fn()
+	return float64(time.Since(began)) / float64(len(keys))
+}
+
+// heapOf returns the bytes that what fn makes keeps in use, for each of n keys.
+func heapOf(n int, fn func() any) float64 {
+	before := inUse()
+	v := fn()
+	after := inUse()
+	runtime.KeepAlive(v)
+	return float64(after-before) / float64(n)
+}
+
+func inUse() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

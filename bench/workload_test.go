@@ -1,0 +1,88 @@
+package bench
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/sdiff/sdiff/stream"
+)
+
+// The items of the large benchmarks.
+const (
+	keySize   = 16
+	valueSize = 100
+)
+
+// A workload makes ops: puts of random keys with values that do not compress.
+// The same seed makes the same ops.
+type workload struct {
+	rng  *rand.ChaCha8
+	slab []byte
+	ops  []stream.Op
+}
+
+func newWorkload(seed uint64) *workload {
+	var s [32]byte
+	binary.LittleEndian.PutUint64(s[:], seed)
+	return &workload{rng: rand.NewChaCha8(s)}
+}
+
+// next returns n ops, which are valid until it is called again.
+func (w *workload) next(n int) []stream.Op {
+	const size = keySize + valueSize
+	if cap(w.ops) < n {
+		w.slab, w.ops = make([]byte, n*size), make([]stream.Op, n)
+	}
+	slab, list := w.slab[:n*size], w.ops[:n]
+	w.rng.Read(slab)
+	for i := range list {
+		key := slab[i*size : i*size+keySize : i*size+keySize]
+		list[i] = stream.Op{Key: key, Value: slab[i*size+keySize : (i+1)*size : (i+1)*size]}
+	}
+	return list
+}
+
+// each calls fn with n ops in lists of at most commit.
+func (w *workload) each(n, commit int, fn func(ops []stream.Op) error) error {
+	for n > 0 {
+		k := min(n, commit)
+		if err := fn(w.next(k)); err != nil {
+			return err
+		}
+		n -= k
+	}
+	return nil
+}
+
+// percentile returns the smallest value that p of all are not above.
+func percentile[T float64 | time.Duration](values []T, p float64) T {
+	s := slices.Sorted(slices.Values(values))
+	if len(s) == 0 {
+		return 0
+	}
+	return s[min(len(s)-1, int(p*float64(len(s))))]
+}
+
+func median[T float64 | time.Duration](values []T) T { return percentile(values, 0.5) }
+
+// reportRatios reports the median of the ratios, and logs all of them.
+func reportRatios(b meter, ours, theirs []float64, unit string) {
+	var ratios []float64
+	for i := range ours {
+		ratios = append(ratios, ours[i]/theirs[i])
+	}
+	b.Logf("%s: %.2f, median %.2f (%.2f to %.2f)", unit, ratios, median(ratios), slices.Min(ratios), slices.Max(ratios))
+	b.ReportMetric(median(ratios), unit)
+}
+
+// A meter is what a benchmark's body needs of a testing.B, so that a test can
+// run it too.
+type meter interface {
+	testing.TB
+	ReportMetric(n float64, unit string)
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
