@@ -23,6 +23,7 @@ import (
 type fake struct {
 	err    error
 	hang   bool
+	status replica.Status
 	verify replica.VerifyReport
 	repair replica.Report
 	limits store.Limits
@@ -48,7 +49,7 @@ func (f *fake) Ascend(ctx context.Context, _, _ []byte) iter.Seq2[replica.Item, 
 func (f *fake) Watch(ctx context.Context, _ uint64) iter.Seq2[replica.Change, error] {
 	return func(yield func(replica.Change, error) bool) { yield(replica.Change{}, f.answer(ctx)) }
 }
-func (f *fake) Status() replica.Status { return replica.Status{} }
+func (f *fake) Status() replica.Status { return f.status }
 func (f *fake) Verify(ctx context.Context) (replica.VerifyReport, error) {
 	return f.verify, f.answer(ctx)
 }
@@ -94,7 +95,7 @@ func TestEveryExitCode(t *testing.T) {
 	ok, bad := merkle.Summary{Count: 2}.String(), merkle.Summary{Count: 1}.String()
 	sound := replica.VerifyReport{OK: true, Items: 2, Store: ok, Tree: ok}
 	damaged := replica.VerifyReport{Items: 1, Store: bad, Tree: ok, Bad: 1, Keys: []replica.BadKey{{Key: []byte("k\x1b"), What: "missing"}}}
-	guard := replica.Report{Outcome: replica.Different, Reason: "it would delete 90 of 100 keys", NeedsConsent: "allow-mass-delete"}
+	guard := replica.Report{Outcome: replica.Different, Reason: "it would delete 90 of 100 keys", NeedsConsent: "--allow-mass-delete"}
 	tests := []struct {
 		what     string
 		fake     fake

@@ -12,16 +12,24 @@ import (
 )
 
 func main() {
+	os.Exit(untilSignal(func(ctx context.Context) int {
+		return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Environ())
+	}))
+}
+
+// untilSignal calls fn with a context that the first SIGINT or SIGTERM ends,
+// and returns what it returns. A second signal does not wait for that: it ends
+// the process at once.
+func untilSignal(fn func(ctx context.Context) int) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	sigc := make(chan os.Signal, 2)
 	signal.Notify(sigc, os.Interrupt, syscall.SIGTERM)
-	// The first signal asks for a clean end, the second does not wait for it.
 	// This goroutine lives as long as the process.
 	go func() {
 		cancel(&signalError{<-sigc})
 		os.Exit((&signalError{<-sigc}).exit())
 	}()
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Environ()))
+	return fn(ctx)
 }
 
 // A signalError is the cause of a context that a signal ended.

@@ -5,11 +5,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,9 +22,46 @@ import (
 	"github.com/sdiff/sdiff/replica"
 )
 
-// TestMain makes this binary sdiff for the scripts, which run real processes.
+// TestMain makes this binary sdiff for the scripts, which run real processes,
+// and a program that does not end when it is asked to.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"sdiff": main})
+	testscript.Main(m, map[string]func(){"sdiff": main, "stubborn": stubborn})
+}
+
+// stubborn says when it runs and when it was asked to end, and never does.
+func stubborn() {
+	os.Exit(untilSignal(func(ctx context.Context) int {
+		fmt.Println("running")
+		<-ctx.Done()
+		fmt.Println(context.Cause(ctx))
+		select {}
+	}))
+}
+
+// TestSecondSignal shows that a second signal ends the program at once.
+func TestSecondSignal(t *testing.T) {
+	for sig, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
+		cmd := exec.Command("stubborn")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewReader(out)
+		for _, want := range []string{"running\n", "ended by a signal: " + sig.String() + "\n"} {
+			if got, err := lines.ReadString('\n'); got != want {
+				t.Errorf("it says %q, %v; want %q", got, err, want)
+			}
+			if err := cmd.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != want {
+			t.Errorf("after two of %v: %v, want exit code %d", sig, err, want)
+		}
+	}
 }
 
 // A result is what a call in this process printed and returned.

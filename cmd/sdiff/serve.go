@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,7 +95,7 @@ func (m master) Remove(ctx context.Context, key []byte) (stream.Position, error)
 func listenError(addr string, err error) error {
 	f := &failure{code: control.BadOption, msg: fmt.Sprintf("cannot listen on %s: %v", addr, cause(err))}
 	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
+	case errors.Is(err, transport.ErrAddressInUse):
 		f.code, f.msg = control.InUse, fmt.Sprintf("cannot listen on %s: another process does", addr)
 	case errors.Is(err, fs.ErrPermission):
 		f.code, f.hint = control.Permission, "ports below 1024 need privileges; choose another with --listen"
