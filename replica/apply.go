@@ -80,6 +80,8 @@ func (f *Follower) addCommits(body []byte) error {
 		}
 		ops := c.Ops
 		if f.cfg.Fault != nil {
+			// What the master wrote is the master's, applied or not (R4).
+			f.touch(ops)
 			ops = f.cfg.Fault(ops)
 		}
 		size := stream.Size(ops)
@@ -120,11 +122,19 @@ func (f *Follower) applyOps(ops []stream.Op) {
 		}
 		u.key = op.Key
 		b.undo = append(b.undo, u)
-		if f.sync != nil {
-			f.sync.touch(op.Key)
-		}
 	}
+	f.touch(ops)
 	b.ops = append(b.ops, ops...)
+}
+
+// touch tells a comparison under way which keys the stream writes.
+func (f *Follower) touch(ops []stream.Op) {
+	if f.sync == nil {
+		return
+	}
+	for i := range ops {
+		f.sync.touch(ops[i].Key)
+	}
 }
 
 // flush stores the batch: data, position and summary in one transaction. Then
