@@ -205,6 +205,12 @@ func header(typ byte, size uint32) string {
 	return string(append(b, byte(crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))))
 }
 
+// checksum returns the end of a frame.
+func checksum(frame string) string {
+	sum := crc32.Checksum([]byte(frame), crc32.MakeTable(crc32.Castagnoli))
+	return string(binary.BigEndian.AppendUint32(nil, sum))
+}
+
 // Any bytes at all on the port: the connection is closed with a reason.
 func TestStrangersOnThePort(t *testing.T) {
 	withMaster(t, replica.MasterConfig{}, func(t *testing.T, m *master, h *hub) {

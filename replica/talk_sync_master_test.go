@@ -70,6 +70,9 @@ func (p *testPeer) compareAs(id int, dry bool, all map[string]string, onFrame fu
 		if onFrame != nil {
 			onFrame(m)
 		}
+		if m.typ != commits && m.num(p.t, 0) != uint64(id) {
+			continue // of an earlier one
+		}
 		switch m.typ {
 		case syncQueued:
 		case commits:
