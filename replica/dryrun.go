@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"context"
 
 	"github.com/sdiff/sdiff/diff"
 	"github.com/sdiff/sdiff/merkle"
@@ -17,9 +18,9 @@ type dryBatch struct {
 }
 
 // report hands a batch to the caller's function.
-func (f *Follower) report(b dryBatch, each func(Difference)) {
+func (f *Follower) report(ctx context.Context, b dryBatch, each func(Difference)) {
 	for _, d := range b.diffs {
-		if each != nil {
+		if each != nil && ctx.Err() == nil {
 			each(d)
 		}
 	}
@@ -30,11 +31,11 @@ func (f *Follower) report(b dryBatch, each func(Difference)) {
 }
 
 // drain reports what lies in the channel, after the last batch was put there.
-func (f *Follower) drain(a *ask, each func(Difference)) {
+func (f *Follower) drain(ctx context.Context, a *ask, each func(Difference)) {
 	for {
 		select {
 		case b := <-a.diffc:
-			f.report(b, each)
+			f.report(ctx, b, each)
 		default:
 			return
 		}
@@ -107,11 +108,15 @@ func (r *rest) count() (n uint64) {
 }
 
 // report may be called on nil.
-func (r *rest) report(each func(Difference)) {
+func (r *rest) report(ctx context.Context, each func(Difference)) {
 	if r == nil || each == nil {
 		return
 	}
-	r.each(func(key []byte) { each(Difference{Extra, bytes.Clone(key)}) })
+	r.each(func(key []byte) {
+		if ctx.Err() == nil {
+			each(Difference{Extra, bytes.Clone(key)})
+		}
+	})
 }
 
 // A deletion walks what only the follower holds: first the single keys, then
@@ -151,20 +156,24 @@ func (d *deletion) count(y *followSync) (n uint64) {
 	return n
 }
 
-// next returns up to max deletes, none at the end.
-func (d *deletion) next(y *followSync, max int) (ops []stream.Op) {
+// next returns the deletes of the next transaction, none at the end.
+func (d *deletion) next(y *followSync) (ops []stream.Op) {
+	lim := y.f.lim
+	most, room := min(deleteChunk, lim.CommitOps), lim.CommitBytes
 	var stopped []byte
 	one := func(key []byte, hash uint64) bool {
-		if len(ops) == max {
-			stopped = bytes.Clone(key)
+		if !y.may(key, hash) {
+			return true
+		}
+		op := [1]stream.Op{{Key: bytes.Clone(key), Delete: true}}
+		if room -= stream.Size(op[:]); len(ops) > 0 && room < 0 || len(ops) == most {
+			stopped = op[0].Key
 			return false
 		}
-		if y.may(key, hash) {
-			ops = append(ops, stream.Op{Key: bytes.Clone(key), Delete: true})
-		}
+		ops = append(ops, op[0])
 		return true
 	}
-	for len(ops) < max {
+	for stopped == nil {
 		switch {
 		case d.only != nil:
 			d.only.Ascend(d.from, nil, one)

@@ -240,14 +240,14 @@ func checkSame(t tester, m *master, f *follower) {
 	for k, v := range want {
 		if g, ok := got[k]; !ok || g != v {
 			if differ++; differ < 4 {
-				t.Errorf("key %q: the copy holds %.40q (%v), the master %.40q", k, g, ok, v)
+				t.Errorf("key %.40q: the copy holds %.40q (%v), the master %.40q", k, g, ok, v)
 			}
 		}
 	}
 	for k := range got {
 		if _, ok := want[k]; !ok {
 			if differ++; differ < 4 {
-				t.Errorf("key %q: the copy holds it, the master does not", k)
+				t.Errorf("key %.40q: the copy holds it, the master does not", k)
 			}
 		}
 	}

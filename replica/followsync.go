@@ -323,7 +323,7 @@ func (y *followSync) workc() <-chan struct{} {
 
 // work deletes a chunk of what only the follower holds.
 func (y *followSync) work() error {
-	ops := y.del.next(y, deleteChunk)
+	ops := y.del.next(y)
 	if len(ops) == 0 {
 		return y.judge("")
 	}
@@ -433,10 +433,14 @@ func (f *Follower) Repair(ctx context.Context, opts RepairOptions) (Report, erro
 	for {
 		select {
 		case b := <-a.diffc:
-			f.report(b, opts.Each)
+			f.report(ctx, b, opts.Each)
 		case r := <-a.donec:
-			f.drain(a, opts.Each)
-			r.rest.report(opts.Each)
+			f.drain(ctx, a, opts.Each)
+			r.rest.report(ctx, opts.Each)
+			if opts.DryRun && opts.Each != nil && ctx.Err() != nil {
+				// Each was not told of everything.
+				return Report{Outcome: Unknown, Reason: "interrupted"}, context.Cause(ctx)
+			}
 			return r.rep, r.err
 		case <-f.endedc:
 			select {
