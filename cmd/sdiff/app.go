@@ -117,6 +117,8 @@ func (a *app) root() *cobra.Command {
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, and of the log warnings only")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log more")
 
+	complete(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)))
+
 	root.AddCommand(
 		a.serveCommand(), a.followCommand(),
 		a.putCommand(), a.getCommand(), a.delCommand(), a.listCommand(), a.watchCommand(), a.loadCommand(),
@@ -127,6 +129,7 @@ func (a *app) root() *cobra.Command {
 	return root
 }
 
+// rootLong is the help of the program: enough to begin with.
 const rootLong = `sdiff keeps copies of a key-value dataset identical. One master is canonical;
 followers hold a copy, receive every commit, and find and repair any difference.
 
@@ -185,6 +188,14 @@ func takes(names ...string) cobra.PositionalArgs {
 // addData adds the flag that says which process is meant.
 func (a *app) addData(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&a.data, "data", "d", "", "the replica's `DIR`ectory")
+	complete(cmd.MarkFlagDirname("data"))
+}
+
+// complete checks that a flag that is to be completed exists.
+func complete(err error) {
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
 }
 
 // needData returns an error unless --data was given.
@@ -239,6 +250,7 @@ func asUsage(err error) error {
 	return &failure{code: control.Usage, msg: err.Error(), hint: "sdiff --help lists what there is"}
 }
 
+// usagef returns the error for a command line that makes no sense.
 func usagef(cmd *cobra.Command, format string, args ...any) error {
 	return &failure{code: control.Usage, msg: fmt.Sprintf(format, args...), hint: "see " + cmd.CommandPath() + " --help"}
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// completionCommand replaces cobra's own, which knows nothing of -o json and
+// has a command for each shell.
 func (a *app) completionCommand() *cobra.Command {
 	cmd := a.command("completion bash|zsh|fish|powershell", "Print a completion script for a shell", `For bash, which needs its bash-completion package:
 

@@ -7,6 +7,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// delCommand looks and deletes in one step of the master's writer, so that of two
+// who delete the same key one is told that it was gone.
 func (a *app) delCommand() *cobra.Command {
 	var enc encoding
 	var timeout time.Duration

@@ -10,6 +10,8 @@ import (
 	"github.com/sdiff/sdiff/demo"
 )
 
+// demoCommand plays package demo. With -o json the story would spoil the one
+// object, so it moves to standard error.
 func (a *app) demoCommand() *cobra.Command {
 	var opt demo.Options
 	cmd := a.command("demo [flags]", "Show it: two copies drift apart and heal", `Runs a master and a follower in this process, over TCP on a free loopback port:

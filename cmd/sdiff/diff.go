@@ -11,6 +11,10 @@ import (
 	"github.com/sdiff/sdiff/replica"
 )
 
+// diffCommand is a repair's dry run that tells every key. Keys come while the
+// comparison goes on, so that a large difference shows at once; what they add up
+// to, and whether they are all, is known at the end only: hence the report in
+// the last line, and an exit code that is 0 for "the same" and nothing else.
 func (a *app) diffCommand() *cobra.Command {
 	var enc encoding
 	var timeout time.Duration

@@ -32,6 +32,7 @@ func envName(f *pflag.Flag) string {
 	return "SDIFF_" + upper(f.Name)
 }
 
+// upper writes a name as variables have it.
 func upper(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }
 
 // bindEnv sets the flags of a command that were not given to what their

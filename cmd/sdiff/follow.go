@@ -13,6 +13,8 @@ import (
 	"github.com/sdiff/sdiff/transport"
 )
 
+// followCommand does not wait for the master: a follower whose master is away
+// serves what it has, and goes on when the master is back.
 func (a *app) followCommand() *cobra.Command {
 	var flags storeFlags
 	var from, id, repair string

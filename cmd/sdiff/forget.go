@@ -7,6 +7,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// forgetCommand is the only way in which a follower vanishes from a master's
+// status.
 func (a *app) forgetCommand() *cobra.Command {
 	var timeout time.Duration
 	cmd := a.command("forget ID", "Forget a follower", `A master remembers every follower it has seen, so that one that is away cannot

@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// getCommand prints bytes, not text: what goes into a file or a pipe must come
+// out as it went in. Only a terminal gets something else.
 func (a *app) getCommand() *cobra.Command {
 	var enc encoding
 	var timeout time.Duration

@@ -46,6 +46,17 @@ func wantFields(t *testing.T, what string, o map[string]any, fields ...string) {
 var reportFields = []string{"outcome", "reason?", "dry_run?", "offset", "before", "after", "master", "missing", "extra", "changed", "unsendable",
 	"put", "deleted", "bytes_in", "bytes_out", "compare_bytes", "round_trips", "rounds", "start", "took_ns", "needs_consent?"}
 
+// A jsonCase is a command line that succeeds and prints objects that all have
+// the fields.
+type jsonCase struct {
+	args   string
+	stdin  string
+	lines  int
+	fields []string
+}
+
+var positionFields = []string{"epoch", "offset", "fingerprint", "position"}
+
 // TestJSONSuccess runs every command with -o json against a master and a
 // follower and parses what it prints.
 func TestJSONSuccess(t *testing.T) {
@@ -55,25 +66,22 @@ func TestJSONSuccess(t *testing.T) {
 	writeFile(t, filepath.Join(files, "sub", "one.txt"), "1\n")
 	input := filepath.Join(t.TempDir(), "in.jsonl")
 	writeFile(t, input, `{"key":"l1","value":"v"}`+"\n")
+	paths := strings.NewReplacer("{m}", m, "{f}", f, "{input}", input, "{files}", files)
+	done := []string{"serve", "follow", "watch"} // above and below
 
-	tests := []struct {
-		args   string
-		stdin  string
-		lines  int // objects expected
-		fields []string
-	}{
-		{"put --data {m} k v", "", 1, []string{"epoch", "offset", "fingerprint", "position"}},
-		{"put --data {m} bin --hex 00ff", "", 0, nil}, // an argument too many
-		{"put --data {m} --hex 6b32 00ff", "", 1, []string{"epoch", "offset", "fingerprint", "position"}},
-		{"put --data {m} k3 -", "from stdin", 1, []string{"epoch", "offset", "fingerprint", "position"}},
+	loadFields := []string{"items", "bytes", "commits", "offset", "seconds"}
+	done = append(done, succeed(t, paths, []jsonCase{
+		{"put --data {m} k v", "", 1, positionFields},
+		{"put --data {m} --hex 6b32 00ff", "", 1, positionFields},
+		{"put --data {m} k3 -", "from stdin", 1, positionFields},
 		{"get --data {m} k", "", 1, []string{"key", "value"}},
 		{"get --data {m} k2", "", 1, []string{"key", "value64"}},
 		{"list --data {m}", "", 3, []string{"key"}},
 		{"list --data {m} --values --prefix k --limit 1", "", 1, []string{"key", "value"}},
-		{"load --data {m} -", `{"key":"a","value":"b"}` + "\n", 1, []string{"items", "bytes", "commits", "offset", "seconds"}},
-		{"load --data {m} {input}", "", 1, []string{"items", "bytes", "commits", "offset", "seconds"}},
-		{"load --data {m} --files {files}", "", 1, []string{"items", "bytes", "commits", "offset", "seconds"}},
-		{"del --data {m} a", "", 1, []string{"epoch", "offset", "fingerprint", "position"}},
+		{"load --data {m} -", `{"key":"a","value":"b"}` + "\n", 1, loadFields},
+		{"load --data {m} {input}", "", 1, loadFields},
+		{"load --data {m} --files {files}", "", 1, loadFields},
+		{"del --data {m} a", "", 1, positionFields},
 		{"status --data {m}", "", 1, statusFields},
 		{"status --data {f}", "", 1, statusFields},
 		{"diff --data {f}", "", 1, []string{"report"}},
@@ -81,6 +89,21 @@ func TestJSONSuccess(t *testing.T) {
 		{"repair --data {f} --dry-run", "", 1, reportFields},
 		{"verify --data {m}", "", 1, []string{"outcome", "store"}},
 		{"verify --data {f}", "", 1, []string{"outcome", "store", "report"}},
+	})...)
+	watchJSON(t, m)
+
+	if code := fp.stop(); code != 0 {
+		t.Errorf("follow ended with %d", code)
+	}
+	await(t, m, "without the follower", func(s replica.Status) bool { return len(s.Followers) == 1 && !s.Followers[0].Connected })
+	done = append(done, succeed(t, paths, []jsonCase{{"forget --data {m} f1", "", 1, []string{"forgotten"}}})...)
+	if code := mp.stop(); code != 0 {
+		t.Errorf("serve ended with %d\n%s", code, mp.stderr.String())
+	}
+	done = append(done, succeed(t, paths, []jsonCase{
+		{"restore --data {m} --from {f}", "", 1, reportFields},
+		{"promote --data {f}", "", 1, positionFields},
+		{"demo --keys 1000 --bad 5", "", 1, []string{"verified", "seconds"}},
 		{"version", "", 1, []string{"version", "go", "platform", "revision?", "modified?"}},
 		{"completion bash", "", 1, []string{"shell", "script"}},
 		{"completion zsh", "", 1, []string{"shell", "script"}},
@@ -90,19 +113,21 @@ func TestJSONSuccess(t *testing.T) {
 		{"help get", "", 1, []string{"help"}},
 		{"get --help", "", 1, []string{"help"}},
 		{"--help", "", 1, []string{"help"}},
+	})...)
+	for _, name := range commands() {
+		if !slices.Contains(done, name) {
+			t.Errorf("%s is not run here", name)
+		}
 	}
-	replace := strings.NewReplacer("{m}", m, "{f}", f, "{input}", input, "{files}", files)
-	done := []string{"serve", "follow", "watch", "forget"} // below
+}
+
+// succeed runs command lines with -o json and returns the commands' names.
+func succeed(t *testing.T, paths *strings.Replacer, tests []jsonCase) (done []string) {
+	t.Helper()
 	for _, test := range tests {
-		args := strings.Fields(replace.Replace(test.args))
+		args := strings.Fields(paths.Replace(test.args))
 		done = append(done, args[0])
 		r := call(t.Context(), test.stdin, nil, append(args, "-o", "json")...)
-		if test.lines == 0 {
-			if r.exit != exitUsage {
-				t.Errorf("%s: exit %d, want %d", test.args, r.exit, exitUsage)
-			}
-			continue
-		}
 		all := r.objects(t)
 		if r.exit != 0 || len(all) != test.lines {
 			t.Errorf("%s: exit %d and %d lines, want 0 and %d\n%s%s", test.args, r.exit, len(all), test.lines, r.stdout, r.stderr)
@@ -112,41 +137,7 @@ func TestJSONSuccess(t *testing.T) {
 			wantFields(t, test.args, o, test.fields...)
 		}
 	}
-
-	watchJSON(t, m)
-	if code := fp.stop(); code != 0 {
-		t.Errorf("follow ended with %d", code)
-	}
-	await(t, m, "without the follower", func(s replica.Status) bool { return len(s.Followers) == 1 && !s.Followers[0].Connected })
-	r := call(t.Context(), "", nil, "forget", "--data", m, "-o", "json", "f1")
-	if r.exit != 0 || r.stdout != `{"forgotten":"f1"}`+"\n" {
-		t.Errorf("forget: exit %d, printed %s", r.exit, r.stdout)
-	}
-	if code := mp.stop(); code != 0 {
-		t.Errorf("serve ended with %d\n%s", code, mp.stderr.String())
-	}
-	for _, test := range []struct {
-		args   string
-		fields []string
-	}{
-		{"restore --data {m} --from {f}", reportFields},
-		{"promote --data {f}", []string{"epoch", "offset", "fingerprint", "position"}},
-		{"demo --keys 1000 --bad 5", []string{"verified", "seconds"}},
-	} {
-		args := strings.Fields(replace.Replace(test.args))
-		done = append(done, args[0])
-		r := call(t.Context(), "", nil, append(args, "-o", "json")...)
-		if all := r.objects(t); r.exit != 0 || len(all) != 1 {
-			t.Errorf("%s: exit %d, %s%s", test.args, r.exit, r.stdout, r.stderr)
-		} else {
-			wantFields(t, test.args, all[0], test.fields...)
-		}
-	}
-	for _, name := range commands() {
-		if !slices.Contains(done, name) {
-			t.Errorf("%s is not run here", name)
-		}
-	}
+	return done
 }
 
 var statusFields = []string{"role", "state", "since", "why?", "id?", "dataset", "hash", "address?", "epoch", "offset", "head", "keys", "fingerprint",

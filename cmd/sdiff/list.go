@@ -8,6 +8,8 @@ import (
 	"github.com/sdiff/sdiff/internal/control"
 )
 
+// listCommand prints as it reads: neither side ever holds more than a page, and
+// a list of a hundred million keys begins at once.
 func (a *app) listCommand() *cobra.Command {
 	var enc encoding
 	var prefix string
@@ -29,7 +31,7 @@ reads, byte for byte.`,
 			if req.Prefix, err = enc.decode(cmd, "prefix", prefix); err != nil {
 				return err
 			}
-			var line []byte
+			var line []byte // the buffer of one line after the other
 			for item, err := range c.List(ctx, req) {
 				if err != nil {
 					return err

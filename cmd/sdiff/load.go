@@ -34,6 +34,8 @@ type skipped struct {
 	Reason string `json:"reason"`
 }
 
+// loadCommand asks for the limits first: the commits are to be as large as this
+// process takes, and files over the value limit are not even read.
 func (a *app) loadCommand() *cobra.Command {
 	var files string
 	cmd := a.command("load FILE|- | load --files DIR", "Load many items", `From a FILE, or with - from standard input, it loads JSON Lines: an object
@@ -78,6 +80,7 @@ Items go into large commits, in order. Progress goes to standard error.`,
 	}
 	a.addData(cmd)
 	cmd.Flags().StringVar(&files, "files", "", "load the files below `DIR`")
+	complete(cmd.MarkFlagDirname("files"))
 	return cmd
 }
 
@@ -89,7 +92,7 @@ func (l *loader) lines(ctx context.Context, path string) error {
 	}
 	defer in.Close()
 	l.progress.total = total
-	wait := interruptible(ctx, in)
+	wait := interruptible(ctx, in) // in may be a terminal, or a pipe that hangs
 	r := bufio.NewReaderSize(wait, 64<<10)
 	var at uint64 // bytes read
 	for n := uint64(1); ; n++ {

@@ -128,6 +128,8 @@ func (l *loader) commit(ctx context.Context, ops []control.Op, from []origin) er
 	}
 	e, ok := errors.AsType[*control.Error](err)
 	switch {
+	// Anything else than a refusal of what an op is ends the load: the outcome
+	// may be unknown, and the same again would be no better.
 	case !ok || e.Code != control.BadKey && e.Code != control.TooLarge:
 		return err
 	case len(ops) > 1:

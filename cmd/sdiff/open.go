@@ -46,6 +46,7 @@ func (f *storeFlags) addIdentity(cmd *cobra.Command) {
 	flags.StringVar(&f.prefix, "prefix", "", "the dataset is what lies under `P` in a database shared with others")
 	flags.StringVar(&f.hash, "hash", "xxh64", "item hash, the same on all replicas: `xxh64|sha256`; sha256 if values come from people you do not trust")
 	flags.StringVar(&f.hashKey, "hash-key", "", "`FILE` with the secret for sha256: 32 bytes, or 64 hex digits")
+	complete(cmd.MarkFlagFilename("hash-key"))
 }
 
 // check returns the item hash, and an error for flags that make no sense.
@@ -190,6 +191,8 @@ func followerID(dir, given string) (string, error) {
 	return id, nil
 }
 
+// newID makes a name that tells people where the follower is: the host's name,
+// and a little of the directory for those who run two on one host.
 func newID(dir string) string {
 	host, err := os.Hostname()
 	if err != nil || host == "" {

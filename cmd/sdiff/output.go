@@ -33,6 +33,8 @@ func escape(b []byte) string { return escaped(b, true) }
 // visible escapes as escape does, but leaves backslashes alone: for sentences.
 func visible(s string) string { return escaped([]byte(s), false) }
 
+// escaped writes what strconv.IsPrint takes for printable as it is: that leaves
+// out control characters of both sets and those that turn the direction of text.
 func escaped(b []byte, backslash bool) string {
 	var out strings.Builder
 	for len(b) > 0 {

@@ -10,6 +10,9 @@ import (
 	"github.com/sdiff/sdiff/replica"
 )
 
+// promoteCommand works on a directory that nobody runs: whoever promotes a
+// follower while its master lives has two masters, and should at least have had
+// to stop something.
 func (a *app) promoteCommand() *cobra.Command {
 	var flags storeFlags
 	var anyway bool

@@ -16,6 +16,8 @@ import (
 // the wrong file from filling the memory.
 const maxStdin = 16 << 20
 
+// putCommand makes one commit of one op. Whether the key was there does not
+// matter: put means "from now on".
 func (a *app) putCommand() *cobra.Command {
 	var enc encoding
 	var timeout time.Duration

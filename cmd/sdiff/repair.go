@@ -10,6 +10,9 @@ import (
 	"github.com/sdiff/sdiff/replica"
 )
 
+// repairCommand waits for the repair to end. When the command is interrupted
+// the process sees its request go away and ends the repair, which leaves the
+// copy somewhere between what it was and what it should be, never wrong.
 func (a *app) repairCommand() *cobra.Command {
 	var timeout time.Duration
 	var req control.Repair
@@ -52,7 +55,8 @@ repaired but for values that are damaged at the master.`,
 	return cmd
 }
 
-// report prints a report as a table.
+// report prints a report as a table. What stands in the way of being the same
+// is told on standard error after it, by told.
 func (a *app) report(r replica.Report) {
 	row := func(name, format string, args ...any) {
 		a.printf("%-12s "+format+"\n", append([]any{name}, args...)...)

@@ -12,6 +12,8 @@ import (
 	"github.com/sdiff/sdiff/replica"
 )
 
+// restoreCommand works on two directories that nobody runs. The follower's is
+// opened like any other, because only its owner may read it, but not changed.
 func (a *app) restoreCommand() *cobra.Command {
 	var flags storeFlags
 	var from, fromPrefix string
@@ -47,6 +49,7 @@ An empty directory becomes a master of the follower's dataset.`,
 	cmd.Flags().StringVar(&from, "from", "", "the follower's `DIR`ectory")
 	cmd.Flags().StringVar(&fromPrefix, "from-prefix", "", "the follower's prefix `P`")
 	ownEnv(cmd, "from")
+	complete(cmd.MarkFlagDirname("from"))
 	return cmd
 }
 

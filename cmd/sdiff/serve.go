@@ -16,6 +16,9 @@ import (
 	"github.com/sdiff/sdiff/transport"
 )
 
+// serveCommand checks everything that can be checked before it opens anything,
+// and takes the port before the store: reading a large store takes long, and a
+// port that is taken should not be told of after that.
 func (a *app) serveCommand() *cobra.Command {
 	var flags storeFlags
 	var listen string
@@ -81,7 +84,8 @@ func (a *app) serve(ctx context.Context, flags *storeFlags, cfg replica.MasterCo
 // A master is a replica.Master as the control server wants it.
 type master struct{ *replica.Master }
 
-// Remove deletes a key that is there.
+// Remove deletes a key that is there. Nothing else commits between the look
+// and the deletion.
 func (m master) Remove(ctx context.Context, key []byte) (stream.Position, error) {
 	return m.Update(ctx, func(tx *replica.Tx) error {
 		if _, err := tx.Get(key); err != nil {

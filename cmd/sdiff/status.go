@@ -12,6 +12,9 @@ import (
 	"github.com/sdiff/sdiff/replica"
 )
 
+// statusCommand reports and judges nothing: a replica that is behind, parked or
+// read only still answers, and its exit code is 0. A check that has an opinion
+// looks at the fields it cares for.
 func (a *app) statusCommand() *cobra.Command {
 	var timeout time.Duration
 	cmd := a.command("status [flags]", "Tell how a replica is", `Prints the role, the position and how far it is behind, the fingerprint and
@@ -99,6 +102,7 @@ func (a *app) scrub(row func(name, format string, args ...any), s replica.ScrubS
 	}
 }
 
+// storeRows prints what is known of the database and its disk.
 func (a *app) storeRows(row func(name, format string, args ...any), s replica.StoreStatus) {
 	sync := "never"
 	if s.Sync {

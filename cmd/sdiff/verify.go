@@ -37,6 +37,8 @@ type badKey struct {
 	What  string  `json:"what"`
 }
 
+// verifyCommand asks two questions of which the second needs the first: a tree
+// that does not describe the store says nothing when it equals the master's.
 func (a *app) verifyCommand() *cobra.Command {
 	var timeout time.Duration
 	cmd := a.command("verify [flags]", "Hold the store against the tree, and a follower against its master", `Reads the whole store again and holds every item against the tree; on a
@@ -99,6 +101,7 @@ func (a *app) verify(ctx context.Context, c *control.Client) (*verification, err
 	return v, reportExit(report)
 }
 
+// checked converts a report for print.
 func checked(r replica.VerifyReport) storeCheck {
 	s := storeCheck{OK: r.OK, Items: r.Items, Store: r.Store, Tree: r.Tree, Bad: r.Bad, Seconds: r.Took.Seconds()}
 	for _, k := range r.Keys {
@@ -122,6 +125,7 @@ func (k badKey) bytes() []byte {
 	return k.Key64
 }
 
+// verification prints what was found as text.
 func (a *app) verification(v *verification) {
 	s := v.Store
 	if s.OK {

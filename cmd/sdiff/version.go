@@ -8,6 +8,7 @@ import (
 	"github.com/sdiff/sdiff/internal/version"
 )
 
+// versionCommand needs no directory and no process.
 func (a *app) versionCommand() *cobra.Command {
 	return a.command("version", "Print the version", "Prints the version, the commit it was built from where known, the toolchain and\nthe platform.",
 		takes(),

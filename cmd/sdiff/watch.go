@@ -9,6 +9,9 @@ import (
 	"github.com/sdiff/sdiff/internal/control"
 )
 
+// watchCommand writes out every change at once: whoever reads from the pipe is
+// waiting for it. It ends by a signal or an error, never by itself, so its exit
+// code is never 0.
 func (a *app) watchCommand() *cobra.Command {
 	var enc encoding
 	var prefix string

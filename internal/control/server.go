@@ -187,6 +187,8 @@ func answer(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		status, body = http.StatusInternalServerError, []byte(`{"error":{"code":"internal","message":"the answer has no JSON form"}}`)
 	}
+	// The connection may still have the deadline of an answer before this one.
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(stall))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	w.Write(append(body, '\n')) // an error means that nobody listens any more

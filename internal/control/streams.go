@@ -70,7 +70,7 @@ func writeLines(w http.ResponseWriter, linec <-chan []byte, cancel func()) {
 	buf := bufio.NewWriterSize(w, 64<<10)
 	flush := func() error { return errors.Join(buf.Flush(), rc.Flush()) }
 	// The head goes out first: a watch may have nothing to say for long.
-	err := flush()
+	err := errors.Join(rc.SetWriteDeadline(time.Now().Add(stall)), flush())
 	for line := range linec {
 		if err != nil {
 			continue
