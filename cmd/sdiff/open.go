@@ -146,13 +146,17 @@ func checkDir(dir string) error {
 	case err != nil:
 		return &failure{code: control.BadOption, msg: fmt.Sprintf("%s cannot be a replica's directory: %v", dir, err)}
 	}
-	ours := func(e fs.DirEntry) bool {
+	// Whatever looks like a database, damaged or not, is for the store to judge.
+	database := func(e fs.DirEntry) bool {
 		name := e.Name()
-		return strings.HasPrefix(name, "MANIFEST") || slices.Contains([]string{"HEAD", "KEYREGISTRY", "LOCK", "DISCARD", "lost+found", ".ctl", "control.sock", idFile, idFile + ".new"}, name) ||
+		return strings.HasPrefix(name, "MANIFEST") || strings.HasPrefix(name, "HEAD") || name == "KEYREGISTRY" || name == "DISCARD" ||
 			slices.Contains([]string{".sst", ".vlog", ".mem"}, filepath.Ext(name))
 	}
-	database := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "MANIFEST" })
-	if i := slices.IndexFunc(entries, func(e fs.DirEntry) bool { return !ours(e) }); i >= 0 && !database {
+	foreign := func(e fs.DirEntry) bool {
+		name := e.Name()
+		return !strings.HasPrefix(name, ".") && !strings.HasPrefix(name, idFile) && !slices.Contains([]string{"LOCK", "lost+found", "control.sock"}, name)
+	}
+	if i := slices.IndexFunc(entries, foreign); i >= 0 && !slices.ContainsFunc(entries, database) {
 		return &failure{code: control.BadOption, msg: fmt.Sprintf("the directory %s holds other files (%q) and no database", dir, entries[i].Name()), hint: "choose a new directory, or an empty one"}
 	}
 	return nil
