@@ -146,6 +146,10 @@ func (f *Follower) flush() error {
 	}
 	tx := store.Txn{Ops: b.ops, Meta: f.meta}
 	tx.Meta.Position = b.pos
+	if own := f.tree.Summary(); tx.Meta.Complete && own == b.pos.Fingerprint {
+		// Equal fingerprints at the same offset, as after a repair (R9).
+		tx.Meta.Verified, tx.Meta.Deleted = own.Count, 0
+	}
 	if err := f.write(&tx); err != nil {
 		f.undoBatch()
 		return err

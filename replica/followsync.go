@@ -404,10 +404,12 @@ func (y *followSync) finish(o Outcome, why string, rest *rest) {
 	if f.cfg.Observer.Repair != nil {
 		f.cfg.Observer.Repair(rep)
 	}
+	// Whoever asked finds the status as the repair left it.
+	f.publish()
+	f.express()
 	if y.ask != nil {
 		y.ask.donec <- result{rep: rep, rest: rest}
 	}
-	f.publish()
 	f.nextAsk()
 }
 
