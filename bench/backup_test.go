@@ -27,7 +27,7 @@ type backupSource struct {
 func (s *backupSource) do(c call) (a answer, err error) {
 	switch c.Do {
 	case "open":
-		if s.db, err = openStraw(c.Dir, c.Plain); err != nil {
+		if s.db, err = openStraw(c.Dir, c.Tuned); err != nil {
 			return a, err
 		}
 		if s.l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -79,7 +79,7 @@ const pendingWrites = 256
 func (r *backupReceiver) do(c call) (a answer, err error) {
 	switch c.Do {
 	case "open":
-		r.db, err = openStraw(c.Dir, c.Plain)
+		r.db, err = openStraw(c.Dir, c.Tuned)
 	case "copy":
 		nc, err := net.Dial("tcp", c.Addr)
 		if err != nil {

@@ -16,7 +16,7 @@ func BenchmarkCatchUp(b *testing.B) {
 }
 
 func benchCatchUp(b meter, n int) {
-	us, them := startSdiff(b, false), startStraw(b)
+	us, them := startSdiff(b, false), startStraw(b, false)
 	var ours, theirs, single []float64
 	var bytes, singleBytes, theirBytes uint64
 	for round := range *rounds {

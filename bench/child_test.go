@@ -18,7 +18,7 @@ type call struct {
 	Do     string
 	Dir    string
 	Addr   string
-	Plain  bool
+	Tuned  bool // Badger with the options of badgerstore
 	Seed   uint64
 	N      int
 	Commit int // ops of a commit

@@ -18,7 +18,7 @@ func BenchmarkCopy(b *testing.B) {
 func benchCopy(b meter, n int) {
 	us := startSdiff(b, true)
 	source := start(b, "backup source")
-	addr := source.do(call{Do: "open", Dir: b.TempDir(), Plain: *plain}).Addr
+	addr := source.do(call{Do: "open", Dir: b.TempDir()}).Addr
 	load := call{Do: "load", N: n, Commit: 1000, Seed: 1}
 	pos := us.m.do(load).Pos
 	source.do(load)
@@ -40,7 +40,7 @@ func benchCopy(b meter, n int) {
 		s0 := cpu(source)
 		r := start(b, "backup receiver")
 		t0 = time.Now()
-		r.do(call{Do: "open", Dir: filepath.Join(b.TempDir(), "r"), Plain: *plain})
+		r.do(call{Do: "open", Dir: filepath.Join(b.TempDir(), "r")})
 		a = r.do(call{Do: "copy", Addr: addr})
 		theirs = append(theirs, time.Since(t0).Seconds())
 		theirBytes = a.Bytes

@@ -28,12 +28,12 @@ func startSdiff(tb testing.TB, lone bool) *duo {
 }
 
 // startStraw does the same with the straw man.
-func startStraw(tb testing.TB) *duo {
+func startStraw(tb testing.TB, tuned bool) *duo {
 	tb.Helper()
 	dir := tb.TempDir()
-	d := &duo{name: "straw", m: start(tb, "straw master"), f: start(tb, "straw follower")}
-	d.addr = d.m.do(call{Do: "open", Dir: filepath.Join(dir, "m"), Plain: *plain}).Addr
-	d.f.do(call{Do: "open", Dir: filepath.Join(dir, "f"), Plain: *plain, Addr: d.addr})
+	d := &duo{name: "straw man", m: start(tb, "straw master"), f: start(tb, "straw follower")}
+	d.addr = d.m.do(call{Do: "open", Dir: filepath.Join(dir, "m"), Tuned: tuned}).Addr
+	d.f.do(call{Do: "open", Dir: filepath.Join(dir, "f"), Tuned: tuned, Addr: d.addr})
 	d.write(call{Do: "load", N: 1, Commit: 1})
 	return d
 }

@@ -52,7 +52,7 @@ func BenchmarkLatency(b *testing.B) {
 func benchLatency(b meter, n int) {
 	const warm = 100
 	us := startSdiff(b, false)
-	them := startStraw(b)
+	them := startStraw(b, false)
 	us.f.do(call{Do: "watch"})
 	var p50s, p99s, theirP50s, theirP99s, told []float64
 	for round := range *rounds {

@@ -11,7 +11,6 @@ var (
 	rounds  = flag.Int("rounds", 3, "turns that each side of a comparison has")
 	ops     = flag.Int("ops", 1_000_000, "ops and keys of the large benchmarks")
 	seconds = flag.Float64("seconds", 2, "length of one turn where it is not given by the ops")
-	plain   = flag.Bool("badger-defaults", false, "give the straw man Badger's default options instead of badgerstore's")
 )
 
 // roleEnv tells a process of ours that it is not the test.

@@ -20,11 +20,11 @@ import (
 	"github.com/sdiff/sdiff/stream"
 )
 
-// openStraw opens a database for the straw man: with the options that
-// badgerstore.Open sets, or with Badger's own.
-func openStraw(dir string, plain bool) (*badger.DB, error) {
+// openStraw opens a database for the straw man: with Badger's own options, or
+// with those that badgerstore.Open sets.
+func openStraw(dir string, tuned bool) (*badger.DB, error) {
 	opt := badger.DefaultOptions(dir).WithSyncWrites(false).WithLogger(nil)
-	if !plain {
+	if tuned {
 		opt = opt.WithDetectConflicts(false).
 			WithMemTableSize(64 << 20).WithNumMemtables(3).
 			WithNumCompactors(2).
@@ -72,7 +72,7 @@ func (m *strawMaster) do(c call) (a answer, err error) {
 	switch c.Do {
 	case "open":
 		m.changed, m.enc = sync.NewCond(&m.mu), msgpack.NewEncoder(&m.buf)
-		if m.db, err = openStraw(c.Dir, c.Plain); err != nil {
+		if m.db, err = openStraw(c.Dir, c.Tuned); err != nil {
 			return a, err
 		}
 		if m.l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -206,7 +206,7 @@ func (f *strawFollower) do(c call) (a answer, err error) {
 	case "open":
 		f.changed = sync.NewCond(&f.mu)
 		f.addr = c.Addr
-		if f.db, err = openStraw(c.Dir, c.Plain); err != nil {
+		if f.db, err = openStraw(c.Dir, c.Tuned); err != nil {
 			return a, err
 		}
 		err = f.connect()

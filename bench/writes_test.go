@@ -15,40 +15,39 @@ func BenchmarkWrites(b *testing.B) {
 	}
 }
 
+// A side is one of those that are compared, with its figures of all rounds.
+type side struct {
+	start func() *duo
+	rates []float64 // writes a second
+	cpus  []float64 // microseconds of a write
+	bytes uint64    // on the wire, in the last round
+}
+
 func benchWrites(b meter, n, commit int) {
-	var rates, theirs, spent, theirSpent []float64
-	var bytes uint64
+	us := &side{start: func() *duo { return startSdiff(b, false) }}
+	straw := &side{start: func() *duo { return startStraw(b, false) }}
+	tuned := &side{start: func() *duo { return startStraw(b, true) }}
 	for round := range *rounds {
-		for i := range 2 {
-			var d *duo
-			if i == 0 {
-				d = startSdiff(b, false)
-			} else {
-				d = startStraw(b)
-			}
+		for _, s := range []*side{us, straw, tuned} {
+			d := s.start()
 			before := d.f.do(call{Do: "bytes"}).Bytes
 			m0, f0, t0 := cpu(d.m), cpu(d.f), time.Now()
 			d.write(call{Do: "load", N: n, Commit: commit, Seed: uint64(round + 1)})
 			took := time.Since(t0)
 			m1, f1 := cpu(d.m)-m0, cpu(d.f)-f0
-			b.Logf("%s: %v, cpu %v + %v", d.name, took, m1, f1)
-			used := m1 + f1
-			if i == 0 {
-				bytes = d.f.do(call{Do: "bytes"}).Bytes - before
-				rates = append(rates, float64(n)/took.Seconds())
-				spent = append(spent, micros(used)/float64(n))
-			} else {
-				theirs = append(theirs, float64(n)/took.Seconds())
-				theirSpent = append(theirSpent, micros(used)/float64(n))
-			}
+			b.Logf("%s: %v, processor time %v + %v", d.name, took, m1, f1)
+			s.rates = append(s.rates, float64(n)/took.Seconds())
+			s.cpus = append(s.cpus, micros(m1+f1)/float64(n))
+			s.bytes = d.f.do(call{Do: "bytes"}).Bytes - before
 			d.stop()
 		}
 	}
-	b.ReportMetric(median(rates), "writes/s")
-	b.ReportMetric(median(theirs), "straw-writes/s")
-	b.ReportMetric(float64(bytes)/float64(n), "wire-B/op")
-	b.ReportMetric(median(spent), "cpu-us/op")
-	b.ReportMetric(median(theirSpent), "straw-cpu-us/op")
-	reportRatios(b, rates, theirs, "ratio")
-	reportRatios(b, spent, theirSpent, "cpu-ratio")
+	b.ReportMetric(median(us.rates), "writes/s")
+	b.ReportMetric(median(straw.rates), "straw-writes/s")
+	b.ReportMetric(float64(us.bytes)/float64(n), "wire-B/op")
+	b.ReportMetric(median(us.cpus), "cpu-us/op")
+	reportRatios(b, us.rates, straw.rates, "ratio")
+	reportRatios(b, us.cpus, straw.cpus, "cpu-ratio")
+	reportRatios(b, us.rates, tuned.rates, "tuned-ratio")
+	reportRatios(b, us.cpus, tuned.cpus, "tuned-cpu-ratio")
 }
