@@ -2,6 +2,7 @@ package badgerstore_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -118,29 +119,54 @@ func BenchmarkWrite(b *testing.B) {
 // and memory tables.
 func BenchmarkAscend(b *testing.B) {
 	const n = 1_000_000
+	for _, compress := range []bool{false, true} {
+		b.Run(fmt.Sprintf("compress=%v", compress), func(b *testing.B) {
+			st := mustOpen(b, b.TempDir(), badgerstore.Options{NoSync: true, Compress: compress})
+			defer closeStore(b, st)
+			r := rand.New(rand.NewPCG(1, 1))
+			ops := make([]stream.Op, 10*benchOps)
+			for range n / len(ops) {
+				benchCommit(r, ops)
+				if err := st.Write(&store.Txn{Ops: ops}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			v, err := st.View()
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer v.Close()
+			for b.Loop() {
+				count := 0
+				if err := v.Ascend(nil, nil, func(key, value []byte) bool { count++; return true }); err != nil || count != n {
+					b.Fatal(count, err)
+				}
+			}
+			b.ReportMetric(float64(b.N)*n/b.Elapsed().Seconds(), "items/s")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// BenchmarkReopen opens a database of a million items that was closed, which
+// includes checking all of its checksums.
+func BenchmarkReopen(b *testing.B) {
 	dir := b.TempDir()
 	st := mustOpen(b, dir, badgerstore.Options{NoSync: true})
-	defer closeStore(b, st)
 	r := rand.New(rand.NewPCG(1, 1))
 	ops := make([]stream.Op, 10*benchOps)
-	for range n / len(ops) {
+	for range 100 {
 		benchCommit(r, ops)
 		if err := st.Write(&store.Txn{Ops: ops}); err != nil {
 			b.Fatal(err)
 		}
 	}
-	v, err := st.View()
-	if err != nil {
-		b.Fatal(err)
+	closeStore(b, st)
+	for _, skip := range []bool{false, true} {
+		b.Run(fmt.Sprintf("skipverify=%v", skip), func(b *testing.B) {
+			for b.Loop() {
+				closeStore(b, mustOpen(b, dir, badgerstore.Options{NoSync: true, SkipVerify: skip}))
+			}
+		})
 	}
-	defer v.Close()
-	b.ResetTimer()
-	for b.Loop() {
-		count := 0
-		if err := v.Ascend(nil, nil, func(key, value []byte) bool { count++; return true }); err != nil || count != n {
-			b.Fatal(count, err)
-		}
-	}
-	b.ReportMetric(float64(b.N)*n/b.Elapsed().Seconds(), "items/s")
-	b.ReportMetric(0, "ns/op")
 }

@@ -28,6 +28,11 @@ type Options struct {
 	// is MinMemory. It is for Open only.
 	Memory int64
 
+	// Compress packs tables with Snappy: less disk for text, slower scans. Tables
+	// that are there stay as they are until they are rewritten. It is for Open
+	// only.
+	Compress bool
+
 	// Reserve is the free space on the disk below which writes are refused
 	// with store.ErrNoSpace, until there is a quarter more. If zero,
 	// DefaultReserve; if negative, the disk may fill up, and a full disk kills
@@ -120,9 +125,11 @@ func badgerOptions(dir string, o Options, compressed bool) badger.Options {
 		// Every block has been checked before Badger sees it, see verify.go.
 		WithChecksumVerificationMode(options.NoVerification).
 		WithLogger(logger{o.log()})
-	if compressed {
-		// Blocks written by someone else with compression are kept unpacked.
-		opt = opt.WithBlockCacheSize(32 << 20)
+	if o.Compress {
+		opt = opt.WithCompression(options.Snappy)
+	}
+	if o.Compress || compressed {
+		opt = opt.WithBlockCacheSize(32 << 20) // of unpacked blocks
 	}
 	opt.BypassLockGuard = ownLock // which Open holds then
 	return opt
