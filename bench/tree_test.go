@@ -27,10 +27,13 @@ func BenchmarkTree(b *testing.B) {
 		}
 	})
 	b.Run("build", func(b *testing.B) {
+		var rates []float64
 		for b.Loop() {
-			buildTree(b, asc)
+			for range *rounds {
+				rates = append(rates, 1e9/each(asc, func() { buildTree(b, asc) }))
+			}
 		}
-		b.ReportMetric(float64(len(asc)*b.N)/b.Elapsed().Seconds(), "keys/s")
+		b.ReportMetric(median(rates), "keys/s")
 		b.ReportMetric(heapOf(len(asc), func() any { return buildTree(b, asc) }), "heap-B/key")
 	})
 	b.Run("heap", func(b *testing.B) {
@@ -40,26 +43,38 @@ func BenchmarkTree(b *testing.B) {
 	})
 	tree := putTree(new(merkle.Tree), keys, 0)
 	b.Run("snapshot", func(b *testing.B) {
-		for b.Loop() {
-			tree.Snapshot()
-		}
+		many(b, "ns/snapshot", func(int) { tree.Snapshot() })
 	})
 	b.Run("put-after-snapshot", func(b *testing.B) {
-		for i := 0; b.Loop(); i++ {
+		many(b, "ns/put", func(i int) {
 			tree.Snapshot()
 			tree.Put(keys[i%len(keys)], uint64(i)<<32)
-		}
+		})
 	})
 	b.Run("range", func(b *testing.B) {
 		snap := tree.Snapshot()
-		for i := 0; b.Loop(); i++ {
+		many(b, "ns/range", func(i int) {
 			lo, hi := keys[i%len(keys)], keys[(i+1)%len(keys)]
 			if bytes.Compare(lo, hi) > 0 {
 				lo, hi = hi, lo
 			}
 			snap.Range(lo, hi)
-		}
+		})
 	})
+}
+
+// many measures fn, which is so short that a single call, as with -benchtime
+// 1x, would measure nothing but the clock.
+func many(b *testing.B, unit string, fn func(i int)) {
+	const calls = 20_000
+	n := 0
+	for b.Loop() {
+		for range calls {
+			fn(n)
+			n++
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), unit)
 }
 
 func treeKeys(n int) [][]byte {

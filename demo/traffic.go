@@ -16,7 +16,7 @@ import (
 
 const (
 	loadOps    = 1000 // ops of a commit of the load
-	commitOps  = 20   // ops of a commit of the live writes
+	commitOps  = 50   // ops of a commit of the live writes
 	valueBytes = 100
 	serialSize = 8 // bytes at the front of a value that number the live commits
 )
