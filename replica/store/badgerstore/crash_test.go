@@ -25,11 +25,21 @@ import (
 var kills = flag.Int("kills", 3, "rounds of TestKill")
 
 // childDir tells the test binary that it is a child of TestKill.
-const childDir = "BADGERSTORE_TEST_CHILD_DIR"
+// With childDamage it is one of TestDamageWhileRunning.
+const (
+	childDir    = "BADGERSTORE_TEST_CHILD_DIR"
+	childDamage = "BADGERSTORE_TEST_CHILD_DAMAGE"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
-		if err := childWrites(dir, os.Getenv("BADGERSTORE_TEST_CHILD_NOSYNC") != ""); err != nil {
+		var err error
+		if name := os.Getenv(childDamage); name != "" {
+			err = childReadsDamage(dir, name, os.Getenv("BADGERSTORE_TEST_WANT"))
+		} else {
+			err = childWrites(dir, os.Getenv("BADGERSTORE_TEST_CHILD_NOSYNC") != "")
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

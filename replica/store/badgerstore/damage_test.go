@@ -47,10 +47,10 @@ func (w *writer) txn(keys, n int) *store.Txn {
 		w.tree = make(map[string]uint64)
 	}
 	tx := &store.Txn{}
-	for i := range n {
+	for range n {
 		w.offset++
 		op := stream.Op{
-			Key:   fmt.Appendf(nil, "key%06d", (int(w.offset)*7919+i)%keys),
+			Key:   fmt.Appendf(nil, "key%06d", int(w.offset)*7919%keys),
 			Value: bytes.Repeat(fmt.Appendf(nil, "%d ", w.offset), 20),
 		}
 		if hash, had := w.tree[string(op.Key)]; had {
@@ -61,7 +61,7 @@ func (w *writer) txn(keys, n int) *store.Txn {
 		w.sum = w.sum.Add(merkle.Summary{Count: 1, Sum: hash})
 		tx.Ops = append(tx.Ops, op)
 	}
-	tx.Log = &stream.Record{First: w.offset, Last: w.offset, Body: make([]byte, 50)}
+	tx.Log = &stream.Record{First: w.offset - uint64(n) + 1, Last: w.offset, Body: make([]byte, 50)}
 	tx.Meta.Position = stream.Position{Epoch: stream.Epoch{1}, Offset: w.offset, Fingerprint: w.sum}
 	tx.Meta.Summary = w.sum
 	return tx
