@@ -122,7 +122,8 @@ func (d *directory) readManifest() (m badger.Manifest, err error) {
 	m, end, err := badger.ReplayManifestFile(f, 0, badger.DefaultOptions("").WithLogger(nil))
 	if err != nil {
 		if strings.Contains(err.Error(), "version") || strings.Contains(err.Error(), "external magic") {
-			return m, fmt.Errorf("the database is of another version of Badger: %w", err)
+			text, _, _ := strings.Cut(err.Error(), ".\n") // a link follows
+			return m, fmt.Errorf("the database is of another version of Badger, or its MANIFEST is damaged: %s", text)
 		}
 		return m, fmt.Errorf("%w: %w", store.ErrCorrupt, err)
 	}
@@ -194,6 +195,10 @@ func tryOpen(opt badger.Options) (db *badger.DB, err error) {
 	}
 	if strings.Contains(err.Error(), "Another process is using this Badger database") {
 		return nil, &InUseError{Dir: opt.Dir}
+	}
+	if errors.Is(err, badger.ErrEncryptionKeyMismatch) || strings.Contains(err.Error(), badger.ErrEncryptionKeyMismatch.Error()) {
+		// Its tables are not encrypted, check has seen to that.
+		return nil, fmt.Errorf("%w: KEYREGISTRY is not that of a database without encryption", store.ErrCorrupt)
 	}
 	if isDamage(err) {
 		return nil, fmt.Errorf("%w: opening it: %w", store.ErrCorrupt, err)

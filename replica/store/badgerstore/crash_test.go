@@ -22,7 +22,7 @@ import (
 )
 
 // kills is how often TestKill kills a process of each kind.
-var kills = flag.Int("kills", 3, "rounds of TestKill")
+var kills = flag.Int("kills", 2, "rounds of TestKill")
 
 // childDir tells the test binary that it is a child of TestKill.
 // With childDamage it is one of TestDamageWhileRunning.

@@ -7,8 +7,6 @@ import (
 	"os"
 )
 
-func freeSpace(string) int64 { return -1 }
-
 func allocated(fs.FileInfo) (int64, bool) { return 0, false }
 
 // ownLock is false where the lock is left to Badger.

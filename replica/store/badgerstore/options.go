@@ -23,9 +23,14 @@ type Options struct {
 	// kill loses none. It is for Open only.
 	NoSync bool
 
-	// Memory is about how many bytes the database may take for tables being
-	// filled, caches and buffers. If zero, DefaultMemory; less than MinMemory
-	// is MinMemory. It is for Open only.
+	// Memory is about how many bytes the tables in memory may take: one being
+	// filled and those that wait to be written out, of 64 MiB each or more with
+	// a long prefix. If zero, DefaultMemory; less than MinMemory is MinMemory.
+	//
+	// It is no bound on the process. While tables are written out and merged,
+	// Badger keeps up to eight buffers of that size or twice as much: loading
+	// at full speed has been seen to take 0.9 GB. With debug.SetMemoryLimit of
+	// 300 MiB it was 0.4 GB. It is for Open only.
 	Memory int64
 
 	// Compress packs tables with Snappy: less disk for text, slower scans. Tables
@@ -68,12 +73,13 @@ type Options struct {
 // Memory budgets, in bytes.
 const (
 	DefaultMemory = 256 << 20
-	MinMemory     = 160 << 20
+	MinMemory     = 128 << 20
 )
 
-// DefaultReserve is the default of Options.Reserve, in bytes: room for all
-// tables in memory to be written out, and their logs.
-const DefaultReserve = 256 << 20
+// DefaultReserve is the default of Options.Reserve, in bytes: room for the logs
+// of all tables in memory to grow, for the tables to be written out, and for
+// some to be merged. A merge in a database of many gigabytes can take more.
+const DefaultReserve = 512 << 20
 
 // What one transaction of a Txn takes at most, as Badger counts it: an op costs
 // its key and value, 2 bytes and 10 for the version, of which stream.Size has
@@ -107,16 +113,14 @@ func badgerOptions(dir string, o Options, compressed bool) badger.Options {
 		o.Memory = DefaultMemory
 	}
 	table := memTable(len(o.Prefix))
-	// One table is filled while others wait to be written out, which takes as
-	// much again for a moment.
-	tables := min(max(o.Memory/table-1, 1), 5)
+	waiting := min(max(o.Memory/table-1, 1), 5)
 	opt := badger.DefaultOptions(dir).
 		WithSyncWrites(!o.NoSync).
 		WithDetectConflicts(false). // there is one writer
 		WithValueThreshold(1 << 20).
 		WithValueLogFileSize(16 << 20). // nothing is ever in it
 		WithMemTableSize(table).
-		WithNumMemtables(int(tables)).
+		WithNumMemtables(int(waiting)).
 		WithNumCompactors(2).
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
