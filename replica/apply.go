@@ -22,6 +22,7 @@ type batch struct {
 	bytes int
 	pos   stream.Position // after the newest commit of the batch
 	feed  []fed
+	unfed bool // some of the batch is not in feed: nobody watched yet
 	drift *driftAt
 }
 
@@ -85,6 +86,9 @@ func (f *Follower) addCommits(body []byte) error {
 			ops = f.cfg.Fault(ops)
 		}
 		size := stream.Size(ops)
+		if err := checkOps(ops, f.lim); err != nil && len(ops) > 0 {
+			return &misfitError{fmt.Errorf("the master's commit %d does not fit this store: %w", c.Offset, err)}
+		}
 		if len(b.ops)+len(ops) > f.lim.CommitOps || b.bytes+size > f.lim.CommitBytes {
 			if err := f.flush(); err != nil {
 				return err
@@ -98,6 +102,7 @@ func (f *Follower) addCommits(body []byte) error {
 		} else if own == c.Fingerprint {
 			b.drift = nil // what differed was overwritten meanwhile
 		}
+		b.unfed = b.unfed || !f.feed.wanted()
 		if f.feed.wanted() {
 			b.feed = append(b.feed, fed{pos: b.pos, ops: cloneOps(ops)})
 		}
@@ -155,7 +160,12 @@ func (f *Follower) flush() error {
 		return err
 	}
 	drift := b.drift
-	f.feed.add(b.feed)
+	if b.unfed {
+		// Whoever has begun to watch since then has missed some of it.
+		f.feed.gap(b.pos)
+	} else {
+		f.feed.add(b.feed)
+	}
 	f.emptyBatch()
 	now := time.Now()
 	f.contact, f.progress = now, now
@@ -241,7 +251,7 @@ func (f *Follower) beat(now time.Time) error {
 	}
 	f.ack()
 	f.repairWhenDue(now)
-	return nil
+	return f.sync.tired(now)
 }
 
 // ack tells the master where the copy stands.

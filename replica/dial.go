@@ -43,9 +43,10 @@ type dialer struct {
 }
 
 type dialed struct {
-	conn *transport.Conn
-	w    welcome
-	err  error
+	conn     *transport.Conn
+	w        welcome
+	rollback bool // the hello said so
+	err      error
 }
 
 func (d *dialer) init() {
@@ -81,7 +82,7 @@ func (f *Follower) connect(ctx context.Context) {
 	}
 	f.wg.Go(func() {
 		conn, w, err := f.handshake(ctx, h)
-		d.donec <- dialed{conn, w, err}
+		d.donec <- dialed{conn, w, h.rollback, err}
 	})
 }
 
@@ -179,8 +180,13 @@ func (f *Follower) dialed(ctx context.Context, r dialed) error {
 		f.cfg.Logger.Warn("no session with the master", "reason", why)
 	}
 	d.why, d.parked = r.err.Error(), parked
+	if d.rollback && !r.rollback {
+		// The consent came while this attempt was under way.
+		d.now(f)
+		return nil
+	}
 	for _, a := range f.asks {
-		a.finish(Report{Outcome: Unknown, Reason: d.why, Start: time.Now()}, ErrNotConnected)
+		a.finish(Report{Outcome: Unknown, Reason: d.why, Start: time.Now()}, &notConnected{d.why})
 	}
 	f.asks = nil
 	d.rollback = false

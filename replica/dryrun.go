@@ -3,10 +3,11 @@ package replica
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/sdiff/sdiff/diff"
 	"github.com/sdiff/sdiff/merkle"
-	"github.com/sdiff/sdiff/stream"
 )
 
 // A dryBatch is a chunk of the differences that a dry run found, on its way to
@@ -53,6 +54,9 @@ func (y *followSync) keys(c chunk) error {
 	}
 	select {
 	case y.ask.diffc <- b:
+		if y.untaken++; y.untaken == 1 {
+			y.offered = time.Now()
+		}
 		return nil
 	default:
 		return protocolErrorf("more than %d chunks were sent and not acknowledged", chunkWindow)
@@ -62,8 +66,23 @@ func (y *followSync) keys(c chunk) error {
 // taken lets the master send the next chunk of a dry run.
 func (f *Follower) taken(p pair) {
 	if y := f.sync; y != nil && y.id == p.id {
+		y.untaken--
+		y.offered = time.Now()
 		y.send(frameChunkAck, p.append())
 	}
+}
+
+// dryPatience is how long the caller of a dry run may leave differences where
+// they are. It is shorter than the master's patience, which would cost the
+// session.
+const dryPatience = syncPatience / 2
+
+// tired ends a dry run whose caller takes nothing off any more.
+func (y *followSync) tired(now time.Time) error {
+	if y == nil || y.untaken == 0 || now.Sub(y.offered) < dryPatience {
+		return nil
+	}
+	return y.end(Unknown, fmt.Sprintf("nobody took the differences for %v", dryPatience))
 }
 
 // settleDry ends a dry run: what the follower alone holds is left for the
@@ -117,82 +136,4 @@ func (r *rest) report(ctx context.Context, each func(Difference)) {
 			each(Difference{Extra, bytes.Clone(key)})
 		}
 	})
-}
-
-// A deletion walks what only the follower holds: first the single keys, then
-// the ranges in which the master holds nothing.
-type deletion struct {
-	only   *merkle.Snapshot
-	ranges []diff.Finding
-	from   []byte // where to go on, within what is walked
-}
-
-// may reports whether a key that differed may be deleted (R4): the stream has
-// not touched it since, the master did not answer for it, and the copy's item
-// still is the one that was compared.
-func (y *followSync) may(key []byte, hash uint64) bool {
-	if _, ok := y.touched.Get(key); ok {
-		return false
-	}
-	if _, ok := y.answered.Get(key); ok {
-		return false
-	}
-	now, ok := y.f.tree.Get(key)
-	return ok && now == hash
-}
-
-// count returns how many deletes there will be, if nothing is touched meanwhile.
-func (d *deletion) count(y *followSync) (n uint64) {
-	one := func(key []byte, hash uint64) bool {
-		if y.may(key, hash) {
-			n++
-		}
-		return true
-	}
-	d.only.Ascend(nil, nil, one)
-	for _, g := range d.ranges {
-		y.snap.Ascend(g.Lo, g.Hi, one)
-	}
-	return n
-}
-
-// next returns the deletes of the next transaction, none at the end.
-func (d *deletion) next(y *followSync) (ops []stream.Op) {
-	lim := y.f.lim
-	most, room := min(deleteChunk, lim.CommitOps), lim.CommitBytes
-	var stopped []byte
-	one := func(key []byte, hash uint64) bool {
-		if !y.may(key, hash) {
-			return true
-		}
-		op := [1]stream.Op{{Key: bytes.Clone(key), Delete: true}}
-		if room -= stream.Size(op[:]); len(ops) > 0 && room < 0 || len(ops) == most {
-			stopped = op[0].Key
-			return false
-		}
-		ops = append(ops, op[0])
-		return true
-	}
-	for stopped == nil {
-		switch {
-		case d.only != nil:
-			d.only.Ascend(d.from, nil, one)
-			if d.from = stopped; stopped == nil {
-				d.only = nil
-			}
-		case len(d.ranges) > 0:
-			g := d.ranges[0]
-			lo := g.Lo
-			if d.from != nil {
-				lo = d.from
-			}
-			y.snap.Ascend(lo, g.Hi, one)
-			if d.from = stopped; stopped == nil {
-				d.ranges = d.ranges[1:]
-			}
-		default:
-			return ops
-		}
-	}
-	return ops
 }

@@ -186,6 +186,9 @@ func (f *Follower) loop(ctx context.Context) error {
 				return fatal.err
 			}
 			f.drop(err)
+			if _, ok := errors.AsType[*misfitError](err); ok {
+				f.dial.parked, f.dial.pause = err.Error(), maxPause
+			}
 			f.dial.later(f)
 		}
 		f.express()
@@ -197,6 +200,12 @@ func (f *Follower) loop(ctx context.Context) error {
 type fatalError struct{ err error }
 
 func (e *fatalError) Error() string { return e.err.Error() }
+
+// A misfitError is a commit that this store cannot take, today or tomorrow: the
+// follower parks, and tries again rarely.
+type misfitError struct{ err error }
+
+func (e *misfitError) Error() string { return e.err.Error() }
 
 // write stores a transaction. What the store refuses ends the session, what it
 // may or may not have stored ends the follower.
@@ -282,7 +291,8 @@ func (f *Follower) view(ctx context.Context) (view, error) {
 // WaitFor waits until the copy holds everything up to the position, such as
 // Put returned on the master: read your own writes. While the base is
 // incomplete it keeps waiting, whatever the stream brings. A position of a
-// history that the copy does not follow is ErrUnknownEpoch at once.
+// history that the copy does not follow is ErrUnknownEpoch at once. The zero
+// position is there as soon as the base is complete.
 func (f *Follower) WaitFor(ctx context.Context, pos stream.Position) error {
 	if err := f.ready(ctx); err != nil {
 		return err
@@ -291,7 +301,7 @@ func (f *Follower) WaitFor(ctx context.Context, pos stream.Position) error {
 		moved := f.moved.wait()
 		s := f.state.Load()
 		switch {
-		case s.served && !s.follows(pos):
+		case s.served && !pos.IsZero() && !s.follows(pos):
 			return ErrUnknownEpoch
 		case s.complete && s.pos.Offset >= pos.Offset:
 			return nil

@@ -17,6 +17,7 @@ const (
 	maxTouched  = 1 << 20  // keys remembered that the stream touched meanwhile
 	maxAnswered = 10 << 20 // keys remembered that the master answered for
 	deleteChunk = 2000     // deletes in one transaction
+	countChunk  = 50_000   // keys counted for the guard in one turn of the loop
 	maxAsks     = 16       // requests that wait for the repair under way
 )
 
@@ -51,6 +52,8 @@ type round struct {
 	bad     uint64 // unsendable
 	extra   uint64 // to delete
 	del     *deletion
+	untaken int       // chunks of a dry run that the caller has not taken
+	offered time.Time // since when
 }
 
 // An ask is a request of Repair on its way through the loop.
@@ -284,16 +287,7 @@ func (y *followSync) settle(p syncPoint) error {
 		// What was found is mended; who may be deleted is not known.
 		return y.judge("a limit of the comparison was hit")
 	}
-	y.del = &deletion{only: y.only.Snapshot(), ranges: y.ranges}
-	y.extra = y.del.count(y)
-	y.rep.Extra += y.extra
-	if why, option := y.guard(p); why != "" {
-		y.rep.NeedsConsent = option
-		return y.end(Different, why)
-	}
-	if y.extra == 0 {
-		return y.judge("")
-	}
+	y.del = &deletion{y: y, done: p, walk: y.newWalk()}
 	return nil // work goes on
 }
 
@@ -321,12 +315,11 @@ func (y *followSync) workc() <-chan struct{} {
 	return closedc
 }
 
-// work deletes a chunk of what only the follower holds.
-func (y *followSync) work() error {
-	ops := y.del.next(y)
-	if len(ops) == 0 {
-		return y.judge("")
-	}
+// work does the next piece of what is left when the master has sent everything.
+func (y *followSync) work() error { return y.del.step() }
+
+// delete removes a chunk of what only the follower holds.
+func (y *followSync) delete(ops []stream.Op) error {
 	if err := y.f.applyRepair(ops, func(m *store.Meta) { m.Deleted += uint64(len(ops)) }); err != nil {
 		return err
 	}
@@ -358,7 +351,7 @@ func (y *followSync) judge(limit string) error {
 func (y *followSync) same() error {
 	f := y.f
 	if !f.meta.Complete || f.meta.Deleted > 0 || f.meta.Verified != f.meta.Position.Fingerprint.Count {
-		if !y.rep.DryRun || f.meta.Complete {
+		if !y.rep.DryRun { // which changes nothing
 			meta := f.meta
 			meta.Complete, meta.Deleted, meta.Verified = true, 0, f.tree.Summary().Count
 			if err := f.write(&store.Txn{Meta: meta}); err != nil {

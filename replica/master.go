@@ -44,9 +44,12 @@ type Master struct {
 
 	wg    sync.WaitGroup // short-lived helpers of sessions
 	slots chan struct{}  // comparisons being served
-	ages  clockwork
-	acks  signal
-	life  lifecycle
+	// logGap is the newest offset that the log was found not to hold although
+	// it should; a follower that needs it is repaired instead. 0 is none.
+	logGap atomic.Uint64
+	ages   clockwork
+	acks   signal
+	life   lifecycle
 }
 
 // NewMaster returns a master over a store, which stays the caller's to close
@@ -116,14 +119,10 @@ func (m *Master) Run(ctx context.Context) (err error) {
 	}
 	err = g.Wait()
 	m.wg.Wait()
-	stopWriter(context.Cause(ctx))
-	if werr := <-writerErr; werr != nil && ctx.Err() == nil {
-		return werr
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
+	m.rememberAll()
+	// The writer returns what it was ended with, unless something went wrong.
+	stopWriter(err)
+	return <-writerErr
 }
 
 func (m *Master) loadFollowers() error {
@@ -228,6 +227,17 @@ func (m *Master) Forget(ctx context.Context, id string) error {
 func (m *Master) remember(ctx context.Context, id string) error {
 	_, err := m.w.do(ctx, &request{records: m.followers.record(id)})
 	return err
+}
+
+// rememberAll stores what is known of all followers, at the end.
+func (m *Master) rememberAll() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	for recs := m.followers.dirty(); len(recs) > 0; recs = m.followers.dirty() {
+		if _, err := m.w.do(ctx, &request{records: recs}); err != nil {
+			return
+		}
+	}
 }
 
 // accept takes connections until ctx ends.
@@ -349,7 +359,7 @@ func (m *Master) admit(h hello, s *session, conn *transport.Conn) (welcome, *goo
 	s.peer = newPeer(conn)
 	now := time.Now()
 	if refusal == nil {
-		refusal = m.followers.connect(h, s, conn.RemoteAddr(), now)
+		refusal = m.followers.connect(h, w, s, conn.RemoteAddr(), now)
 	} else {
 		// A parked follower is known, and its master's operator is to see it.
 		m.followers.park(h, conn.RemoteAddr(), refusal.reason, now)
@@ -363,9 +373,11 @@ func (m *Master) talk(ctx context.Context, s *session, w welcome) {
 	conn := s.peer.conn
 	conn.SetLimit(inboundMaster)
 	s.peer.send(frameWelcome, w.append())
-	if err := m.remember(ctx, s.id); err != nil {
-		m.cfg.Logger.Warn("cannot remember a follower", "follower", s.id, "error", err)
-	}
+	m.wg.Go(func() {
+		if err := m.remember(ctx, s.id); err != nil && ctx.Err() == nil {
+			m.cfg.Logger.Warn("cannot remember a follower", "follower", s.id, "error", err)
+		}
+	})
 	m.cfg.Logger.Info("follower connected", "follower", s.id, "address", conn.RemoteAddr(), "from", w.start.Offset, "resume", w.resume, "why", w.why)
 	s.setState(CatchingUp, w.why)
 	var wg sync.WaitGroup

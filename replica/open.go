@@ -21,6 +21,9 @@ type opened struct {
 	// where is what is known of the place.
 	lost  bool
 	where string
+	// older says that the store is whole, but as it was some transactions
+	// before the newest that was recorded.
+	older bool
 }
 
 // open reads the store whole: it rebuilds the tree from the items and holds
@@ -58,9 +61,13 @@ func open(st store.Store, role store.Role, hash merkle.Hasher, adopt bool) (open
 	case o.fresh:
 	case headAt != nil && headAt.Seq > o.meta.Seq:
 		o.lost = true
+		o.older = found == o.meta.Summary
 		o.doubt = fmt.Sprintf("the database is at transaction %d, but %d were recorded beside it: its newest writes are lost", o.meta.Seq, headAt.Seq)
 	case headAt != nil && headAt.Seq == o.meta.Seq && headAt.Summary != o.meta.Summary:
 		o.doubt = fmt.Sprintf("the database says %v at transaction %d, but %v was recorded beside it: it is another database", o.meta.Summary, o.meta.Seq, headAt.Summary)
+	case role == store.Master && !o.meta.Complete:
+		o.lost = true
+		o.doubt = "a restore was cut off: run it again to its end"
 	case found != o.meta.Summary:
 		o.lost = found.Count < o.meta.Summary.Count
 		o.doubt = fmt.Sprintf("the store holds %d keys with fingerprint %016x, but should hold %d with %016x", found.Count, found.Sum, o.meta.Summary.Count, o.meta.Summary.Sum)
@@ -96,6 +103,12 @@ func openMaster(st store.Store, cfg MasterConfig) (opened, error) {
 	}
 	m := &o.meta
 	durable := st.Info().Sync
+	if o.older && !m.Sync {
+		// That the newest writes may be lost is what writing without sync means;
+		// the new epoch below says so to the followers.
+		cfg.Logger.Warn("the newest writes are lost, they were not synced", "found", o.doubt)
+		o.doubt = ""
+	}
 	accepted := o.lost && cfg.AcceptDataLoss || !o.lost && cfg.AcceptStore
 	switch {
 	case o.doubt != "" && !accepted:
@@ -111,9 +124,11 @@ func openMaster(st store.Store, cfg MasterConfig) (opened, error) {
 		m.Position = stream.Position{Epoch: stream.NewEpoch(), Fingerprint: sum}
 		m.LogStart = m.Position
 		m.Summary = sum
-	case !m.Clean && !m.Sync:
+	case !durable || !m.Clean && !m.Sync:
 		// Acknowledged commits may be gone, and followers may hold them. In a
-		// new epoch their positions are not mistaken for ours.
+		// new epoch their positions are not mistaken for ours. Without sync
+		// every start is one: a crash may lose all that came since a clean stop,
+		// and with it the word that there was anything.
 		newEpoch(m)
 	}
 	m.Clean, m.Sync = false, durable

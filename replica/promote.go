@@ -180,7 +180,9 @@ func (r *restorer) store(meta store.Meta) error {
 		tree.Put(op.Key, h)
 		r.rep.Put++
 	}
-	meta.Summary = tree.Summary()
+	// Until the end, a master refuses the store: it is neither what it was nor
+	// what it is to be.
+	meta.Summary, meta.Complete, meta.Clean = tree.Summary(), false, false
 	tx := store.Txn{Ops: r.ops, Meta: meta}
 	if err := r.master.Write(&tx); err != nil {
 		return err

@@ -18,14 +18,16 @@ import (
 type registry struct {
 	max int
 
-	mu   sync.Mutex
-	byID map[string]*entry
+	mu      sync.Mutex
+	byID    map[string]*entry
+	evicted []string // whose records are still in the store
 }
 
 type entry struct {
 	FollowerStatus
 	epoch   stream.Epoch
 	session *session // nil while not connected
+	dirty   bool     // the store remembers something else
 }
 
 func newRegistry(max int) *registry {
@@ -59,7 +61,7 @@ func (r *registry) load(v store.View) error {
 
 // connect notes that a follower's session begins. It refuses a second one of
 // the same id and one too many.
-func (r *registry) connect(h hello, s *session, addr string, now time.Time) *goodbye {
+func (r *registry) connect(h hello, w welcome, s *session, addr string, now time.Time) *goodbye {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.byID[h.id]
@@ -84,7 +86,9 @@ func (r *registry) connect(h hello, s *session, addr string, now time.Time) *goo
 	}
 	e.session, e.epoch = s, h.pos.Epoch
 	e.Connected, e.Address, e.Durable = true, addr, h.durable
-	e.Acked, e.Complete, e.InSync = h.pos.Offset, h.complete, nil
+	// What a hello claims counts only where the log confirms it.
+	e.Acked, e.Complete, e.InSync = h.pos.Offset, h.complete && w.resume, nil
+	e.dirty = true
 	e.State, e.Since, e.Why, e.LastContact = Connecting, now, "", now
 	return nil
 }
@@ -102,6 +106,7 @@ func (r *registry) evict() bool {
 	}
 	if oldest != nil {
 		delete(r.byID, oldest.ID)
+		r.evicted = append(r.evicted, oldest.ID)
 	}
 	return oldest != nil
 }
@@ -117,6 +122,7 @@ func (r *registry) update(id string, f func(*entry)) (State, string, bool) {
 	}
 	state, why := e.State, e.Why
 	f(e)
+	e.dirty = true
 	if e.State != state {
 		e.Since = time.Now()
 	}
@@ -130,8 +136,30 @@ func (r *registry) record(id string) []store.Record {
 	rec := store.Record{Name: followerRecord + id}
 	if e := r.byID[id]; e != nil {
 		rec.Value = e.append()
+		e.dirty = false
 	}
-	return []store.Record{rec}
+	recs := []store.Record{rec}
+	for len(r.evicted) > 0 && len(recs) < groupRecords {
+		if id := r.evicted[0]; r.byID[id] == nil {
+			recs = append(recs, store.Record{Name: followerRecord + id})
+		}
+		r.evicted = r.evicted[1:]
+	}
+	return recs
+}
+
+// dirty returns the entries that the store remembers otherwise, at most a group
+// of them.
+func (r *registry) dirty() (recs []store.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, e := range r.byID {
+		if e.dirty && len(recs) < groupRecords {
+			e.dirty = false
+			recs = append(recs, store.Record{Name: followerRecord + id, Value: e.append()})
+		}
+	}
+	return recs
 }
 
 // forget removes a follower that is not connected.

@@ -17,6 +17,9 @@ const (
 	// it, so few large chunks cost a busy replica less than many small ones.
 	scrubChunk = 50_000
 	scrubKeys  = 2 << 20
+	// scrubBytes is how many bytes of values are read in one view at most,
+	// and an item, so that the view is soon closed.
+	scrubBytes = 64 << 20
 	// scrubPause is the least time between two chunks, scrubRest that between
 	// two passes.
 	scrubPause = 5 * time.Millisecond
@@ -68,7 +71,7 @@ func scrubItems(v view, hash merkle.Hasher, lo []byte, max int) (p passed, err e
 		hashes = append(hashes, h)
 		return true
 	})
-	i, read := 0, 0
+	i, read, size := 0, 0, 0
 	missing := func() {
 		p.bad = append(p.bad, mismatch{key: keys[i], want: hashes[i], inTree: true})
 		i++
@@ -89,7 +92,8 @@ func scrubItems(v view, hash merkle.Hasher, lo []byte, max int) (p passed, err e
 			i++
 		}
 		// Many keys that the tree knows nothing of end the chunk early.
-		if read++; read == 2*max {
+		size += len(value)
+		if read++; read == 2*max || size > scrubBytes {
 			p.next = append(bytes.Clone(key), 0)
 			return false
 		}

@@ -15,14 +15,16 @@ import (
 
 // Bounds of a comparison on the master's side.
 const (
-	chunkWindow   = 3       // chunks sent and not yet acknowledged
+	chunkWindow   = 2       // chunks sent and not yet acknowledged: one under way, one to follow
 	chunkSmallest = 8 << 10 // bytes of a chunk, which follow the measured link
+	chunkFirst    = 16 << 10
 	chunkLargest  = 1 << 20
 	chunkItems    = 20_000
-	chunkTook     = 100 * time.Millisecond // what a chunk should take
+	chunkTook     = 50 * time.Millisecond // what a chunk should take, so that the window takes twice that
 	// maxFindings bounds what was found and not sent; beyond it the comparison
 	// waits for the repair.
-	maxFindings = 50_000
+	maxFindings  = 50_000
+	findingBytes = 4 << 20 // of keys
 	// maxInbox bounds the comparison messages that wait meanwhile.
 	maxInbox = 64
 	// syncPatience is how long a comparison may make no progress before the
@@ -49,6 +51,7 @@ type serveSync struct {
 	diff    *diff.Session
 	inbox   []diff.Message
 	todo    []diff.Finding // found and not sent; of the first, what lies before from is sent
+	waiting int            // bytes of keys in todo
 	from    []byte
 
 	seq, acked uint64
@@ -64,7 +67,7 @@ type serveSync struct {
 // follower runs one at a time.
 func (s *session) beginSync(a syncAsk) error {
 	s.stopSync()
-	y := &serveSync{s: s, id: a.id, dry: a.dryRun, size: 128 << 10, progress: time.Now()}
+	y := &serveSync{s: s, id: a.id, dry: a.dryRun, size: chunkFirst, progress: time.Now()}
 	s.sync = y
 	select {
 	case s.m.slots <- struct{}{}:
@@ -197,7 +200,7 @@ func (y *serveSync) handle(f frame) error {
 // stepInbox steps the comparison, unless so much was found already that the
 // repair has to catch up first.
 func (y *serveSync) stepInbox() error {
-	for len(y.inbox) > 0 && len(y.todo) < maxFindings && y.s.peer.room() {
+	for len(y.inbox) > 0 && !y.backlog() && y.s.peer.room() {
 		m := y.inbox[0]
 		y.inbox = y.inbox[1:]
 		out, err := y.diff.Step(m)
@@ -209,7 +212,7 @@ func (y *serveSync) stepInbox() error {
 		}
 		y.findings()
 	}
-	if y.diff != nil && len(y.todo) < maxFindings {
+	if y.diff != nil {
 		y.findings()
 	}
 	return nil
@@ -217,14 +220,33 @@ func (y *serveSync) stepInbox() error {
 
 // findings takes over what the comparison has found.
 func (y *serveSync) findings() {
-	for len(y.todo) < maxFindings {
+	for !y.backlog() {
 		more := y.diff.Findings()
 		if len(more) == 0 {
 			return
 		}
-		y.todo = append(y.todo, more...)
+		for _, f := range more {
+			y.waiting += size(f)
+			y.todo = append(y.todo, f)
+		}
 	}
 }
+
+// backlog reports whether so much was found already that the repair has to
+// catch up first.
+func (y *serveSync) backlog() bool {
+	return len(y.todo) >= maxFindings || y.waiting >= findingBytes
+}
+
+// pop drops the first finding: it is dealt with.
+func (y *serveSync) pop() {
+	y.waiting -= size(y.todo[0])
+	y.todo[0] = diff.Finding{}
+	y.todo, y.from = y.todo[1:], nil
+}
+
+// size is what a finding counts while it waits.
+func size(f diff.Finding) int { return len(f.Key) + len(f.Lo) + len(f.Hi) }
 
 func (y *serveSync) chunkAcked(seq uint64) error {
 	if seq != y.acked+1 || seq > y.seq {
@@ -295,7 +317,7 @@ func (y *serveSync) fill(c *chunkWriter, v view) error {
 			}
 			y.put(c, f.Key, value, h, err == nil)
 		}
-		y.todo, y.from = y.todo[1:], nil
+		y.pop()
 	}
 	return nil
 }
@@ -360,8 +382,13 @@ func (y *serveSync) fillRange(c *chunkWriter, v view, f diff.Finding) (more bool
 		}
 		return true
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, store.ErrCorrupt) {
 		return false, fmt.Errorf("read a range to send: %w", err)
+	}
+	if err != nil {
+		// What the damage hides of these is told key by key (R8).
+		i += y.fillOneByOne(c, v, keys[i:], hashes[i:])
+		full = true
 	}
 	if full && i < len(keys) {
 		y.from = bytes.Clone(keys[i])
@@ -374,6 +401,19 @@ func (y *serveSync) fillRange(c *chunkWriter, v view, f diff.Finding) (more bool
 	return end != nil, nil
 }
 
+// fillOneByOne adds keys that an iteration could not reach, as far as the chunk
+// has room, and returns how many.
+func (y *serveSync) fillOneByOne(c *chunkWriter, v view, keys [][]byte, hashes []uint64) int {
+	for i, key := range keys {
+		if i > 0 && (c.w.Len() >= y.size || c.items >= chunkItems) {
+			return i
+		}
+		value, err := v.store.Get(key)
+		y.put(c, key, value, hashes[i], err == nil)
+	}
+	return len(keys)
+}
+
 // sendKeys queues a chunk of the keys found, for a comparison that is to
 // change nothing.
 func (y *serveSync) sendKeys() {
@@ -382,7 +422,7 @@ func (y *serveSync) sendKeys() {
 		f := y.todo[0]
 		if f.Key != nil {
 			c.key(f.Key)
-			y.todo, y.from = y.todo[1:], nil
+			y.pop()
 			continue
 		}
 		lo := f.Lo
@@ -399,7 +439,7 @@ func (y *serveSync) sendKeys() {
 			return true
 		})
 		if y.from = next; next == nil {
-			y.todo = y.todo[1:]
+			y.pop()
 		}
 	}
 	y.seq++

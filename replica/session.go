@@ -125,7 +125,11 @@ func (s *session) readLog(maxBytes int) ([]stream.Record, error) {
 	next, bytes := s.cursor+1, 0
 	var recs []stream.Record
 	var bad error
+	newest := s.m.position().Offset // what is stored beyond it is not told yet
 	err = v.Log(next, func(rec stream.Record) bool {
+		if rec.First > newest {
+			return false
+		}
 		if rec.First > next {
 			bad = fmt.Errorf("the log goes on at %d, the follower needs %d", rec.First, next)
 			return false
@@ -138,11 +142,12 @@ func (s *session) readLog(maxBytes int) ([]stream.Record, error) {
 		bytes += len(rec.Body)
 		return bytes < maxBytes
 	})
-	if err = errors.Join(err, bad); err == nil && len(recs) == 0 {
+	if err = errors.Join(err, bad); err == nil && len(recs) == 0 && next <= newest {
 		err = fmt.Errorf("the log ends before %d", next)
 	}
 	if err != nil && len(recs) == 0 {
-		// The follower comes back, and the handshake decides on a repair.
+		// The follower comes back, and is repaired.
+		s.m.logGap.Store(max(s.m.logGap.Load(), next))
 		return nil, &protocolError{CodeLimit, fmt.Sprintf("cannot go on from offset %d: %v", next, err)}
 	}
 	return recs, nil
@@ -257,7 +262,7 @@ func (s *session) beat(now time.Time) error {
 // person decides.
 func (m *Master) choose(h hello) (welcome, *goodbye, error) {
 	pub := m.w.state.Load()
-	w := welcome{version: versionMax, dataset: pub.dataset, head: pub.pos, start: pub.pos, history: pub.history}
+	w := welcome{version: min(h.max, versionMax), dataset: pub.dataset, head: pub.pos, start: pub.pos, history: pub.history}
 	fromHead := func(why string) (welcome, *goodbye, error) {
 		w.repair, w.why = true, why
 		return w, nil, nil
@@ -281,6 +286,9 @@ func (m *Master) choose(h hello) (welcome, *goodbye, error) {
 		return park(fmt.Sprintf("this master is behind the follower: it has %d commits of that history, the follower %d", end, h.pos.Offset))
 	case h.pos.Offset < pub.logStart.Offset:
 		return fromHead(fmt.Sprintf("the follower asked for %d, the log starts at %d", h.pos.Offset+1, pub.logStart.Offset+1))
+	}
+	if gap := m.logGap.Load(); h.pos.Offset < gap {
+		return fromHead(fmt.Sprintf("the log cannot be read at %d", gap))
 	}
 	fp, ok, err := m.fingerprintAt(pub, h.pos.Offset)
 	switch {

@@ -7,8 +7,12 @@ import (
 	"github.com/sdiff/sdiff/stream"
 )
 
-// trimEvery is how often the log is held against its bounds.
-const trimEvery = 10 * time.Second
+const (
+	// trimEvery is how often the log is held against its bounds.
+	trimEvery = 10 * time.Second
+	// trimBytes bounds what is trimmed at once, and read for it in one view.
+	trimBytes = 256 << 20
+)
 
 // keepTrimmed keeps the log within its bounds until ctx ends. It looks for the
 // new beginning here, so that the writer only has to write it down.
@@ -57,7 +61,7 @@ func (m *Master) findTrim(now time.Time) (trim, error) {
 	defer v.Close()
 	var bad error
 	err = v.Log(pub.logStart.Offset+1, func(rec stream.Record) bool {
-		if rec.Last >= pub.pos.Offset {
+		if rec.Last >= pub.pos.Offset || t.bytes > trimBytes {
 			return false
 		}
 		var c stream.Commit

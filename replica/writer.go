@@ -25,6 +25,8 @@ const (
 	// commitOverhead is what a commit of a group counts beyond its ops, so
 	// that a group of many small commits still fits one record and one frame.
 	commitOverhead = 64
+	// groupRecords bounds the records of a group, well below what a store takes.
+	groupRecords = 500
 )
 
 // A writer owns a master's tree, offsets and the write side of its store. Its
@@ -208,8 +210,19 @@ func (w *writer) loop(ctx context.Context) error {
 			idle = nil
 		}
 		if r := w.held; r != nil {
-			w.held = nil
-			err = w.group(r)
+			// More writes wait than fit one group. Whoever else waits has its
+			// turn between two groups all the same.
+			select {
+			case c := <-w.viewc:
+				c <- w.takeView()
+			case t := <-w.trimc:
+				err = w.startTrim(t)
+			case <-ctx.Done():
+				return w.close(context.Cause(ctx))
+			default:
+				w.held = nil
+				err = w.group(r)
+			}
 		} else {
 			select {
 			case r := <-w.reqc:
@@ -226,7 +239,7 @@ func (w *writer) loop(ctx context.Context) error {
 		}
 		if err != nil {
 			w.abandon(fmt.Errorf("%w: %w", ErrClosed, err))
-			return err
+			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 		}
 	}
 }
@@ -283,7 +296,7 @@ func (w *writer) addWaiting() {
 // the next one and add returns false.
 func (w *writer) add(r *request) bool {
 	g := &w.g
-	if len(g.reqs) > 0 && (len(g.ops)+len(r.ops) > w.lim.CommitOps || g.bytes+r.size+commitOverhead > w.lim.CommitBytes) {
+	if len(g.reqs) > 0 && (!g.fits(len(r.ops), r.size, w.lim) || len(g.records)+len(r.records) > groupRecords) {
 		w.held = r
 		return false
 	}
@@ -291,6 +304,11 @@ func (w *writer) add(r *request) bool {
 		return w.apply(r)
 	}
 	return true
+}
+
+// fits reports whether a commit of so many ops and bytes has room in the group.
+func (g *group) fits(ops, size int, lim store.Limits) bool {
+	return len(g.ops)+ops <= lim.CommitOps && g.bytes+size+commitOverhead <= lim.CommitBytes
 }
 
 // isHeld reports whether the request was taken for an earlier group already
@@ -318,7 +336,7 @@ func (w *writer) apply(r *request) bool {
 			return true
 		}
 		r.size = stream.Size(r.ops)
-		if len(g.ops) > 0 && (len(g.ops)+len(r.ops) > w.lim.CommitOps || g.bytes+r.size+commitOverhead > w.lim.CommitBytes) {
+		if len(g.ops) > 0 && !g.fits(len(r.ops), r.size, w.lim) {
 			r.pos.Offset = heldOffset
 			w.held = r
 			return false

@@ -50,7 +50,7 @@ func AppendMeta(b []byte, m Meta) []byte {
 	w.Uint(m.Deleted)
 	w.Bool(m.Sync)
 	w.Bool(m.Clean)
-	w.Nil() // reserved
+	w.Uint(m.LogBytes)
 	b = w.Out()
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
@@ -115,9 +115,7 @@ func readMeta(r *wire.Reader, n int) (m Meta, err error) {
 	m.Deleted = r.Uint()
 	m.Sync = r.Bool()
 	m.Clean = r.Bool()
-	if r.Err() == nil && !r.IsNil() {
-		return Meta{}, fmt.Errorf("its reserved field is in use")
-	}
+	m.LogBytes = r.Uint()
 	return m, r.Close()
 }
 

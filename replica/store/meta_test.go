@@ -22,7 +22,7 @@ func exampleMeta() store.Meta {
 		Seq: 300, Dataset: stream.ID{0: 0xaa}, Role: store.Follower, Hash: "xxh64",
 		Position: pos(9), Summary: merkle.Summary{Count: 70000, Sum: 1}, LogStart: pos(2),
 		History:  []stream.Position{pos(1)},
-		Complete: true, Verified: 8, Deleted: 3, Sync: true,
+		Complete: true, Verified: 8, Deleted: 3, Sync: true, LogBytes: 77,
 	}
 }
 
@@ -32,7 +32,7 @@ const metaVector = "9f01cd012cc410aa00000000000000000000000000000002a57878683634
 	"93c4100000000000000000000000000000000909920 9cf0102030405060708" + "92ce0001117001" +
 	"93c410000000000000000000000000000000020292 02cf0102030405060708" +
 	"9193c410000000000000000000000000000000010192 01cf0102030405060708" +
-	"c30803c3c2c0"
+	"c30803c3c24d"
 
 func TestMetaVector(t *testing.T) {
 	want, err := hex.DecodeString(strings.ReplaceAll(metaVector, " ", ""))
