@@ -397,9 +397,11 @@ func (y *followSync) finish(o Outcome, why string, rest *rest) {
 	if f.cfg.Observer.Repair != nil {
 		f.cfg.Observer.Repair(rep)
 	}
-	// Whoever asked finds the status as the repair left it.
+	// Whoever asked finds the status as the repair left it, and so does the
+	// master.
 	f.publish()
 	f.express()
+	f.ack()
 	if y.ask != nil {
 		y.ask.donec <- result{rep: rep, rest: rest}
 	}

@@ -36,7 +36,7 @@ func newPair(t *testing.T, n int, mcfg replica.MasterConfig, fcfg replica.Follow
 	<-p.m.Ready()
 	fcfg.ID, fcfg.Dial, fcfg.Fault, fcfg.Scrub = "f", p.link.Dialer(p.dial), p.g.fault, -1
 	p.cfg = fcfg
-	p.f = startFollower(t, store.NewMemory(), fcfg)
+	p.f = startFollower(t, store.NewMemoryWith(store.MemoryConfig{Keep: 20}), fcfg)
 	if n > 0 {
 		p.m.fill(n, "v")
 	}
