@@ -30,43 +30,23 @@ func benchCommit(r *rand.Rand, ops []stream.Op) {
 
 const benchOps = 1000
 
-// BenchmarkWrite writes transactions of 1,000 items of (16 B, 100 B): through
-// the store with and without a log record, and to Badger by its own batches.
+// BenchmarkWrite writes transactions of 1,000 items of (16 B, 100 B) and a log
+// record of them: through the store, and to Badger by its own batches, which
+// are not atomic.
 func BenchmarkWrite(b *testing.B) {
-	report := func(b *testing.B) {
-		b.ReportMetric(float64(b.N)*benchOps/b.Elapsed().Seconds(), "items/s")
-		b.ReportMetric(0, "ns/op")
-	}
-	for _, log := range []bool{true, false} {
-		name := map[bool]string{true: "store with log", false: "store"}[log]
-		b.Run(name, func(b *testing.B) {
-			st := mustOpen(b, b.TempDir(), badgerstore.Options{NoSync: true})
-			defer closeStore(b, st)
-			r := rand.New(rand.NewPCG(1, 1))
-			ops := make([]stream.Op, benchOps)
-			w := wire.NewWriter(nil)
-			n := uint64(0)
-			for b.Loop() {
-				benchCommit(r, ops)
-				tx := &store.Txn{Ops: ops}
-				if n++; log {
-					w.Reset(nil)
-					stream.AppendCommit(w, &stream.Commit{Offset: n, Ops: ops})
-					tx.Log = &stream.Record{First: n, Last: n, Body: w.Out()}
-				}
-				if err := st.Write(tx); err != nil {
-					b.Fatal(err)
-				}
-			}
-			report(b)
+	b.Run("store", func(b *testing.B) {
+		st := mustOpen(b, b.TempDir(), badgerstore.Options{NoSync: true})
+		defer closeStore(b, st)
+		benchWrite(b, func(ops []stream.Op, rec *stream.Record) error {
+			return st.Write(&store.Txn{Ops: ops, Log: rec})
 		})
-	}
+	})
 	for _, c := range []struct {
 		name string
 		opt  func(dir string) badger.Options
 	}{
-		{"badger's batch, its defaults", badger.DefaultOptions},
-		{"badger's batch, our options", badgerstore.BadgerOptions},
+		{"batch, our options", badgerstore.BadgerOptions},
+		{"batch, Badger's defaults", badger.DefaultOptions},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			db, err := badger.Open(c.opt(b.TempDir()).WithLogger(nil))
@@ -74,45 +54,38 @@ func BenchmarkWrite(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer db.Close()
-			r := rand.New(rand.NewPCG(1, 1))
-			ops := make([]stream.Op, benchOps)
-			batch := db.NewWriteBatch()
-			for b.Loop() {
-				benchCommit(r, ops)
-				for i := range ops {
-					if err := batch.Set(ops[i].Key, ops[i].Value); err != nil {
-						b.Fatal(err)
-					}
-				}
-			}
-			if err := batch.Flush(); err != nil {
-				b.Fatal(err)
-			}
-			report(b)
-		})
-		b.Run(c.name+", flushed each time", func(b *testing.B) {
-			db, err := badger.Open(c.opt(b.TempDir()).WithLogger(nil))
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer db.Close()
-			r := rand.New(rand.NewPCG(1, 1))
-			ops := make([]stream.Op, benchOps)
-			for b.Loop() {
-				benchCommit(r, ops)
+			benchWrite(b, func(ops []stream.Op, rec *stream.Record) error {
 				batch := db.NewWriteBatch()
 				for i := range ops {
 					if err := batch.Set(ops[i].Key, ops[i].Value); err != nil {
-						b.Fatal(err)
+						return err
 					}
 				}
-				if err := batch.Flush(); err != nil {
-					b.Fatal(err)
+				if err := batch.Set(binary.BigEndian.AppendUint64([]byte("!"), rec.First), rec.Body); err != nil {
+					return err
 				}
-			}
-			report(b)
+				return batch.Flush()
+			})
 		})
 	}
+}
+
+func benchWrite(b *testing.B, write func(ops []stream.Op, rec *stream.Record) error) {
+	r := rand.New(rand.NewPCG(1, 1))
+	ops := make([]stream.Op, benchOps)
+	w := wire.NewWriter(nil)
+	n := uint64(0)
+	for b.Loop() {
+		benchCommit(r, ops)
+		n++
+		w.Reset(nil)
+		stream.AppendCommit(w, &stream.Commit{Offset: n, Ops: ops})
+		if err := write(ops, &stream.Record{First: n, Last: n, Body: w.Out()}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*benchOps/b.Elapsed().Seconds(), "items/s")
+	b.ReportMetric(0, "ns/op")
 }
 
 // BenchmarkAscend reads all of a million items of (16 B, 100 B), from tables

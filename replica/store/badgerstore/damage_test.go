@@ -300,6 +300,9 @@ func TestDamage(t *testing.T) {
 			if again != got {
 				t.Errorf("at the second opening: %s, after %s", again, got)
 			}
+			if aside, _ := filepath.Glob(dir + "/put-aside-*/*.sst"); len(aside) == 0 && c.name == "MANIFEST cut by 3 bytes" {
+				t.Error("the table that MANIFEST does not name was not put aside")
+			}
 			if got == whole && strings.Contains(c.name, "HEAD") && len(said) == 0 {
 				t.Error("nobody said that HEAD is no help")
 			}

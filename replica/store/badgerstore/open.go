@@ -8,8 +8,10 @@ import (
 )
 
 // Open opens the database in a directory, or makes one, and returns the store
-// in it, which owns it: Close closes both.
-func Open(dir string, opt Options) (*Store, error) {
+// in it, which owns it: Close closes both. Without Options it is Options{}; more
+// than one panics.
+func Open(dir string, opts ...Options) (*Store, error) {
+	opt := only(opts)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -236,3 +236,14 @@ func (logger) Debugf(string, ...any) {}
 func line(format string, args []any) string {
 	return strings.TrimSpace(fmt.Sprintf(format, args...))
 }
+
+// only returns the options that were given, if any.
+func only(opts []Options) Options {
+	switch len(opts) {
+	case 0:
+		return Options{}
+	case 1:
+		return opts[0]
+	}
+	panic("badgerstore: more than one Options")
+}

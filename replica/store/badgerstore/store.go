@@ -49,8 +49,10 @@ var _ store.Store = (*Store)(nil)
 // Close of the store. Keys of the dataset begin with prefix; the rest of the
 // database is left alone, but for what is under "!sdiff!". New refuses a
 // database that cannot keep the promises of a store, with a *HandleError or an
-// *OverlapError. There must be one Store at most for a prefix.
-func New(db *badger.DB, prefix string, opt Options) (*Store, error) {
+// *OverlapError. There must be one Store at most for a prefix. Without Options
+// it is Options{}; more than one panics.
+func New(db *badger.DB, prefix string, opts ...Options) (*Store, error) {
+	opt := only(opts)
 	if db.IsClosed() {
 		return nil, store.ErrClosed
 	}
