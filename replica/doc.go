@@ -9,7 +9,7 @@
 // Both are made over a [store.Store], such as badgerstore gives, and run until
 // their context ends:
 //
-//	st, err := badgerstore.Open(dir, badgerstore.Options{})
+//	st, err := badgerstore.Open(dir)
 //	m, err := replica.NewMaster(st, replica.MasterConfig{Listener: l})
 //	err = m.Run(ctx)
 //
