@@ -19,6 +19,11 @@
 // not, or panics in a goroutine of its own. Open looks at the files first and
 // returns an error that wraps store.ErrCorrupt instead.
 //
+// What strikes the files while they are open is another matter. A read then
+// returns an error that wraps store.ErrCorrupt, or Badger ends the process, or
+// it reads a damaged block as an empty one: items seem not to be there, and
+// nothing says so. Whoever has a tree of the items compares with it.
+//
 // # Concurrency
 //
 // As package store says. A Store of Open or of a database on disk has one
