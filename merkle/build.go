@@ -14,10 +14,9 @@ var ErrOrder = errors.New("merkle: keys do not ascend")
 // ready. It is not safe for concurrent use.
 type Builder struct {
 	owner  *owner
-	leaf   node   // being filled
-	last   []byte // the key added last
-	sep    []byte // the separator before leaf
-	sum    Summary
+	leaf   node    // being filled
+	last   []byte  // the key added last
+	sep    []byte  // the separator before leaf
 	levels []level // inner nodes being filled, the lowest first
 }
 

@@ -83,9 +83,9 @@ func TestPipeReadDeadline(t *testing.T) {
 
 		a.SetReadDeadline(time.Now().Add(5 * time.Second))
 		c := start(read)
-		time.Sleep(5*time.Second - 1)
+		time.Sleep(5*time.Second - time.Nanosecond)
 		c.wantPending(t, "a nanosecond early")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		c.wantDone(t, "on the second", 0, os.ErrDeadlineExceeded, 5*time.Second)
 		if timeout, ok := errors.AsType[net.Error](c.err); !ok || !timeout.Timeout() {
 			t.Errorf("%v is no timeout by net.Error", c.err)

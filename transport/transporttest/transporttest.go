@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -165,12 +164,4 @@ func both(f, g func()) {
 	defer wg.Wait()
 	wg.Go(f)
 	g()
-}
-
-// readAll reads the rest of nc and throws it away.
-func readAll(t *testing.T, nc net.Conn) {
-	t.Helper()
-	if _, err := io.Copy(io.Discard, nc); err != nil {
-		t.Errorf("reading to the end: %v", err)
-	}
 }
