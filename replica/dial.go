@@ -225,6 +225,7 @@ func (f *Follower) begin(r dialed) error {
 	f.wg.Go(f.link.peer.run)
 	f.cfg.Logger.Info("connected to the master", "address", r.conn.RemoteAddr(), "from", w.start.Offset, "head", w.head.Offset, "resume", w.resume, "why", w.why)
 	f.publish()
+	f.express()
 	f.ack()
 	f.afterWelcome()
 	return nil
