@@ -157,8 +157,9 @@ func TestS1DamagedMasterDoesNotStart(t *testing.T) {
 	}
 }
 
-// loseDownTo takes a store without sync back to an offset, as a power cut may.
-func loseDownTo(t *testing.T, st *store.Memory, offset uint64) *store.Memory {
+// loseDownTo takes a store without sync back to an offset, as a power cut may,
+// or even to the clean stop there.
+func loseDownTo(t *testing.T, st *store.Memory, offset uint64, cleanStop bool) *store.Memory {
 	t.Helper()
 	for {
 		v, err := st.Reopen().View()
@@ -170,7 +171,7 @@ func loseDownTo(t *testing.T, st *store.Memory, offset uint64) *store.Memory {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m.Position.Offset <= offset {
+		if m.Position.Offset <= offset && (m.Clean || !cleanStop) {
 			return st.Reopen()
 		}
 		st.Crash(1)
@@ -214,7 +215,7 @@ func crashWithoutSync(t *testing.T, cleanStop bool) {
 	ahead.waitFor(last)
 	m.st.Crash(0)
 	m.stop()
-	restart(loseDownTo(t, m.st, first.Offset))
+	restart(loseDownTo(t, m.st, first.Offset, cleanStop))
 	s := m.Status()
 	if s.Offset != first.Offset || s.Epoch == first.Epoch.String() || s.Epoch == last.Epoch.String() {
 		t.Fatalf("after the crash: %s of epoch %s, want offset %d in a new epoch", brief(s), s.Epoch, first.Offset)
