@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -98,6 +99,10 @@ func (a *app) root() *cobra.Command {
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs, // so that an unknown command gets our words
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && commandNamed(cmd, args[0]) != nil {
+				// What stands before it hid it, such as -qo json.
+				return &failure{code: control.Usage, msg: fmt.Sprintf("the flags before %q cannot be told from it", args[0]), hint: "write them after it, one by one"}
+			}
 			if len(args) > 0 {
 				return unknownCommand(cmd, args[0])
 			}
@@ -259,13 +264,38 @@ func usagef(cmd *cobra.Command, format string, args ...any) error {
 // is wrong: a flag of its own would be known there.
 func (a *app) flagError(cmd *cobra.Command, err error) error {
 	if !cmd.HasParent() {
-		for _, arg := range a.args {
-			if !strings.HasPrefix(arg, "-") {
+		for i, arg := range a.args {
+			ofOutput := i > 0 && (a.args[i-1] == "-o" || a.args[i-1] == "--output")
+			if strings.HasPrefix(arg, "-") || ofOutput {
+				continue
+			}
+			if commandNamed(cmd, arg) == nil {
 				return unknownCommand(cmd, arg)
 			}
+			break
 		}
 	}
-	return usagef(cmd, "%v", err)
+	return usagef(cmd, "%s", flagWords(err))
+}
+
+// flagWords returns what is wrong with a flag, without the name of the func
+// that found out.
+func flagWords(err error) string {
+	msg := err.Error()
+	if num, ok := errors.AsType[*strconv.NumError](err); ok {
+		msg = strings.ReplaceAll(msg, num.Error(), num.Err.Error())
+	}
+	return msg
+}
+
+// commandNamed returns the command of that name, nil if there is none.
+func commandNamed(root *cobra.Command, name string) *cobra.Command {
+	for _, c := range root.Commands() {
+		if c.Name() == name {
+			return c
+		}
+	}
+	return nil
 }
 
 // unknownCommand returns the error for a command that does not exist, with

@@ -10,6 +10,12 @@ import (
 	"github.com/sdiff/sdiff/demo"
 )
 
+// The least that package demo takes, so that less is told as wrong usage.
+const (
+	minDemoKeys = 1000
+	minDemoRate = 50
+)
+
 // demoCommand plays package demo. With -o json the story would spoil the one
 // object, so it moves to standard error.
 func (a *app) demoCommand() *cobra.Command {
@@ -22,6 +28,12 @@ set-up and leaves nothing behind. Exit code 0 only if every step was verified.`,
 		func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 			if opt.Keys < 0 || opt.Bad < 0 || opt.Rate < 0 || opt.Pause < 0 {
 				return usagef(cmd, "a demo does not take negative numbers")
+			}
+			if opt.Keys != 0 && opt.Keys < minDemoKeys {
+				return usagef(cmd, "--keys is at least %d", minDemoKeys)
+			}
+			if opt.Rate != 0 && opt.Rate < minDemoRate {
+				return usagef(cmd, "--rate is at least %d", minDemoRate)
 			}
 			var story io.Writer = a.stdout
 			if a.output == "json" {

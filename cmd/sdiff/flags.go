@@ -45,7 +45,7 @@ func bindEnv(cmd *cobra.Command, env map[string]string) error {
 			return
 		}
 		if err := cmd.Flags().Set(f.Name, value); err != nil {
-			first = &failure{code: control.Usage, msg: fmt.Sprintf("the variable %s: %v", envName(f), err), hint: "see " + cmd.CommandPath() + " --help"}
+			first = &failure{code: control.Usage, msg: fmt.Sprintf("the variable %s: %s", envName(f), flagWords(err)), hint: "see " + cmd.CommandPath() + " --help"}
 		}
 	})
 	return first

@@ -31,6 +31,9 @@ host's name and the directory, and kept in the directory.`,
 			if err := a.needData(cmd); err != nil {
 				return err
 			}
+			if err := control.CheckPath(a.data); err != nil {
+				return err
+			}
 			if from == "" {
 				return &failure{code: control.Usage, msg: "which master?", hint: "give --from HOST:PORT: what sdiff serve prints as its address"}
 			}

@@ -45,10 +45,8 @@ func (a *app) helpCommand() *cobra.Command {
 			if len(args) == 0 {
 				return root.Help()
 			}
-			for _, c := range root.Commands() {
-				if c.Name() == args[0] {
-					return c.Help()
-				}
+			if c := commandNamed(root, args[0]); c != nil {
+				return c.Help()
 			}
 			return unknownCommand(root, args[0])
 		})

@@ -97,12 +97,20 @@ func (a *app) announce(line ready, s replica.Status, log *slog.Logger) {
 func observer(log *slog.Logger) replica.Observer {
 	return replica.Observer{
 		State: func(s replica.State, why string) {
-			log.Info("state", "state", string(s), "why", why)
+			log.Info("state", because(why, "state", string(s))...)
 		},
 		Follower: func(id string, s replica.State, why string) {
-			log.Info("follower", "follower", id, "state", string(s), "why", why)
+			log.Info("follower", because(why, "follower", id, "state", string(s))...)
 		},
 	}
+}
+
+// because adds the reason, if there is one, to what is logged.
+func because(why string, args ...any) []any {
+	if why == "" {
+		return args
+	}
+	return append(args, "why", why)
 }
 
 // checkAddress refuses what is no host:port before anything is opened.

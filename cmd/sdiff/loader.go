@@ -157,8 +157,14 @@ func (l *loader) skip(path, reason string) {
 func (l *loader) finish(err error) error {
 	l.progress.end()
 	l.done.Skipped, l.done.Seconds = l.skipped, time.Since(l.begin).Seconds()
-	sum := fmt.Sprintf("loaded %s (%s) in %s, offset %d, in %s", plural(l.done.Items, "item"), size(l.done.Bytes),
-		plural(l.done.Commits, "commit"), l.done.Offset, span(time.Since(l.begin)))
+	sum := fmt.Sprintf("loaded %s (%s) in %s", plural(l.done.Items, "item"), size(l.done.Bytes), plural(l.done.Commits, "commit"))
+	if l.done.Commits > 0 {
+		sum += fmt.Sprintf(", offset %d", l.done.Offset)
+	}
+	sum += ", in " + span(time.Since(l.begin))
+	if n := len(l.done.Skipped); n > 0 {
+		sum += fmt.Sprintf("; %d skipped", n)
+	}
 	switch {
 	case err != nil:
 		if l.done.Commits > 0 {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -54,6 +55,11 @@ func (f *storeFlags) check(cmd *cobra.Command, log *slog.Logger) (merkle.Hasher,
 	if f.sync != "always" && f.sync != "never" {
 		return merkle.Hasher{}, usagef(cmd, "--sync %q is neither always nor never", f.sync)
 	}
+	for _, reserved := range []string{"!sdiff!", "!badger!"} {
+		if f.prefix != "" && (strings.HasPrefix(f.prefix, reserved) || strings.HasPrefix(reserved, f.prefix)) {
+			return merkle.Hasher{}, usagef(cmd, "--prefix %q is reserved", f.prefix)
+		}
+	}
 	if f.scrub == 0 || f.scrub > 1 {
 		return merkle.Hasher{}, usagef(cmd, "--scrub is a share above 0 and up to 1, or negative for off")
 	}
@@ -65,7 +71,8 @@ func (f *storeFlags) check(cmd *cobra.Command, log *slog.Logger) (merkle.Hasher,
 	case f.hash == "xxh64":
 		return merkle.XXH64(), nil
 	case f.hashKey == "":
-		return merkle.Hasher{}, usagef(cmd, "--hash sha256 needs --hash-key FILE")
+		return merkle.Hasher{}, &failure{code: control.Usage, msg: "--hash sha256 needs --hash-key FILE",
+			hint: "(umask 077; head -c 32 /dev/urandom > FILE) makes one; all replicas need the same"}
 	}
 	secret, err := readSecret(f.hashKey, log)
 	if err != nil {
@@ -109,9 +116,6 @@ func openStore(dir string, f *storeFlags, log *slog.Logger) (store.Store, error)
 	if err != nil {
 		return nil, openError(dir, err)
 	}
-	for _, note := range st.Info().Notes {
-		log.Warn("found when opening the store", "note", note)
-	}
 	return st, nil
 }
 
@@ -131,7 +135,11 @@ func openError(dir string, err error) error {
 	if errors.Is(err, store.ErrRefused) {
 		return &failure{code: control.BadOption, msg: err.Error()}
 	}
-	return fmt.Errorf("open the store in %s: %w", dir, err)
+	err = fmt.Errorf("open the store in %s: %w", dir, err)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return &failure{code: control.Permission, msg: err.Error(), hint: "the user who runs this must be able to write there: ls -ld " + dir}
+	}
+	return err
 }
 
 // checkDir refuses a directory that is somebody else's: whoever gives his home

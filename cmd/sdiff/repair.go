@@ -10,15 +10,16 @@ import (
 	"github.com/sdiff/sdiff/replica"
 )
 
-// repairCommand waits for the repair to end. When the command is interrupted
-// the process sees its request go away and ends the repair, which leaves the
-// copy somewhere between what it was and what it should be, never wrong.
+// repairCommand waits for the repair to end. When the command is interrupted a
+// dry run ends, but a repair goes on in the follower, without the consent that
+// came with the request.
 func (a *app) repairCommand() *cobra.Command {
 	var timeout time.Duration
 	var req control.Repair
 	cmd := a.command("repair [flags]", "Make a follower equal to its master", `Compares, replays what differs, verifies, and prints a report. Writes go on
-meanwhile, and no key ever goes back in time. It can be interrupted and begun
-again at any point.
+meanwhile, and no key ever goes back in time. Ctrl-C ends the waiting and not
+the repair, which goes on in the follower; to stop it, stop the follower: it can
+be begun again at any point.
 
 A repair that would delete more than half of the copy, and one from a master
 that holds nothing, stops and asks for --allow-mass-delete. A follower that its

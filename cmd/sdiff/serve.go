@@ -35,6 +35,9 @@ output. Ctrl-C ends it cleanly, a second one at once.`,
 			if err := a.needData(cmd); err != nil {
 				return err
 			}
+			if err := control.CheckPath(a.data); err != nil {
+				return err
+			}
 			if err := checkAddress(cmd, "listen", listen); err != nil {
 				return err
 			}

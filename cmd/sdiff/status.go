@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -66,7 +67,12 @@ func (a *app) status(s replica.Status, now time.Time) {
 	}
 	row("position", "offset %d, head %d, epoch %s", s.Offset, s.Head, cmp.Or(s.Epoch, "none"))
 	if s.Role == "follower" {
-		row("lag", "%s, %.1f s", plural(s.LagCommits, "commit"), s.LagSeconds)
+		lag := fmt.Sprintf("%s, %.1f s", plural(s.LagCommits, "commit"), s.LagSeconds)
+		if away(s) {
+			// What the master has done since is not known here.
+			lag = "not known without the master; " + lag + " when it was last heard of"
+		}
+		row("lag", "%s", lag)
 		if s.LastContact != nil {
 			row("contact", "%s ago", span(now.Sub(*s.LastContact)))
 		}
@@ -74,7 +80,7 @@ func (a *app) status(s replica.Status, now time.Time) {
 	row("keys", "%d", s.Keys)
 	row("fingerprint", "%s%s", s.Fingerprint, a.inSync(s))
 	if !s.Complete {
-		row("base", "incomplete: no repair has been verified since the copy began")
+		row("base", "incomplete: it may lack anything until a repair has been verified")
 	}
 	if r := s.LastRepair; r != nil {
 		row("last repair", "%s ago: %s", span(now.Sub(r.Start)), found(*r))
@@ -82,12 +88,28 @@ func (a *app) status(s replica.Status, now time.Time) {
 			row("", "%s", visible(r.Reason))
 		}
 	}
+	a.decision(row, s)
 	if s.Log != nil {
 		row("log", "from offset %d, about %s; in memory from %d", s.Log.Start, size(s.Log.Bytes), s.Log.Tail)
 	}
 	a.scrub(row, s.Scrub, now)
 	a.storeRows(row, s.Store)
 	a.followers(s, now)
+}
+
+// away reports whether a follower has no session with its master.
+func away(s replica.Status) bool {
+	return s.Role == "follower" && (s.State == replica.Connecting || s.State == replica.Parked)
+}
+
+// decision prints the command that goes on, where a follower waits for one.
+func (a *app) decision(row func(name, format string, args ...any), s replica.Status) {
+	switch r := s.LastRepair; {
+	case s.State == replica.Parked:
+		row("decide", "sdiff repair --accept-rollback --data %s makes this copy what the master now is", visible(a.data))
+	case r != nil && r.NeedsConsent != "" && (!s.Complete || s.InSync == nil || !*s.InSync):
+		row("decide", "sdiff repair --%s --data %s lets the repair go on", strings.TrimLeft(r.NeedsConsent, "-"), visible(a.data))
+	}
 }
 
 // scrub prints how the re-reading of the store in the background goes.
@@ -123,8 +145,12 @@ func (a *app) inSync(s replica.Status) string {
 	switch {
 	case s.Role != "follower":
 		return ""
+	case s.State == replica.Parked:
+		return ", which the master cannot confirm"
 	case s.InSync == nil:
 		return ", not compared with the master's yet"
+	case *s.InSync && away(s):
+		return ", as the master had it at this offset"
 	case *s.InSync:
 		return ", " + paint(a.painted(), green, "equal to the master's")
 	}

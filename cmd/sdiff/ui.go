@@ -54,7 +54,7 @@ var troubles = map[control.Code]struct {
 	control.WrongRole:    {exitUsage, "write to the master; compare and repair on a follower. sdiff status --data {data} says which it is"},
 	control.OtherDataset: {exitUsage, "follow with a directory of this dataset, or with a new one"},
 	control.OtherHash:    {exitUsage, "start it with the --hash and --hash-key it was made with"},
-	control.NotEmpty:     {exitUsage, "--adopt takes over what is there; on a follower the first repair makes it equal to the master"},
+	control.NotEmpty:     {exitUsage, "--adopt takes over what is there; on a follower a repair then makes it equal to the master, and asks before it deletes more than half"},
 	control.Incomplete:   {exitUsage, "--anyway takes it all the same: what it lacks is then lost"},
 	control.InUse:        {exitUsage, "stop the other process, or choose another directory or port (port 0 takes a free one)"},
 	control.Connected:    {exitUsage, "stop the follower first"},
@@ -65,7 +65,7 @@ var troubles = map[control.Code]struct {
 	control.UnknownEpoch: {exitNotFound, ""},
 
 	control.Unreachable:    {exitUnreachable, "start one with sdiff serve --data {data}, or sdiff follow --data {data} --from HOST:PORT"},
-	control.CutOff:         {exitUnreachable, "its log says why it ended; what was printed may not be all"},
+	control.CutOff:         {exitUnreachable, "its log says why it ended; what was printed may not be all, and a write that was under way may have been made"},
 	control.NotConnected:   {exitUnreachable, "sdiff status --data {data} says why"},
 	control.CouldNotTell:   {exitUnreachable, "nothing is known of whether they are the same; try again"},
 	control.Busy:           {exitUnreachable, "try again when it has ended"},
@@ -75,10 +75,10 @@ var troubles = map[control.Code]struct {
 	control.Internal:       {exitUnreachable, ""},
 
 	control.Permission: {exitPermission, "only the user who runs the process may talk to it"},
-	control.Timeout:    {exitTimeout, "--timeout allows more; sdiff status --data {data} says what it is doing"},
+	control.Timeout:    {exitTimeout, "--timeout allows more; sdiff status --data {data} says what it is doing. A write or a repair may go on all the same"},
 	control.Partial:    {exitPartial, ""},
 	control.Different:  {exitDifferent, "sdiff repair --data {data} makes them the same"},
-	control.Damaged:    {exitDamaged, "docs/GUARANTEES.md says what can be done about a damaged store"},
+	control.Damaged:    {exitDamaged, "keep a copy of {data}. A follower: follow with a new directory. A master: stop a follower that holds it all, then sdiff restore --data NEW-DIRECTORY --from ITS-DIRECTORY"},
 
 	// What the other replica said before it hung up.
 	"refused_unknown":   {exitUnreachable, ""},
@@ -115,6 +115,8 @@ func (a *app) explain(err error) explanation {
 		e.Code, hint = f.code, f.hint
 	} else if d, ok := errors.AsType[*replica.DamageError](err); ok {
 		hint = damageHint(d)
+	} else if id, ok := errors.AsType[*replica.IdentityError](err); ok && id.What == "role" {
+		hint = "sdiff serve runs a master's directory, sdiff follow a follower's; sdiff promote makes a follower's a master's"
 	} else if errors.Is(err, context.Canceled) {
 		e.Code = control.Interrupted
 	}

@@ -39,7 +39,14 @@ func socketPath(dir string) (string, error) {
 			return rel, nil
 		}
 	}
-	return "", &Error{Usage, fmt.Sprintf("the path of the control socket, %s, has %d bytes; a unix socket's may have %d", given, len(given), maxPath())}
+	return "", &Error{Usage, fmt.Sprintf("the path of the control socket, %s, has %d bytes; a unix socket's may have %d: choose a shorter directory, or run sdiff from near it", given, len(given), maxPath())}
+}
+
+// CheckPath returns an error if a directory's path is too long for a socket in
+// it, so that this can be told before anything is opened.
+func CheckPath(dir string) error {
+	_, err := socketPath(dir)
+	return err
 }
 
 // Listen makes the control socket of a directory, replacing one that a dead
