@@ -40,6 +40,10 @@ func newPair(t *testing.T, n int, mcfg replica.MasterConfig, fcfg replica.Follow
 	if n > 0 {
 		p.m.fill(n, "v")
 	}
+	if fcfg.Repair.Manual || fcfg.Repair.NoConnect {
+		within(t, time.Minute, "connected", func() bool { return p.f.Status().State == replica.Initializing })
+		p.f.repair(replica.RepairOptions{})
+	}
 	p.sync()
 	return p
 }
