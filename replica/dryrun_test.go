@@ -182,4 +182,3 @@ func TestDryRunThatNobodyTakes(t *testing.T) {
 		}
 	})
 }
-

@@ -107,4 +107,3 @@ func TestReads(t *testing.T) {
 		}
 	})
 }
-
