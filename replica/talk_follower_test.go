@@ -145,6 +145,7 @@ func TestP3HeartbeatTellsOfDrift(t *testing.T) {
 		other.Fingerprint.Sum++
 		p.send(head, other)
 		p.want("drift asks for a comparison", syncAsk)
+		synctest.Wait()
 		if f.Status().State != replica.Comparing || e.drifts != 1 {
 			t.Errorf("state %q, %d drifts, want comparing and one", f.Status().State, e.drifts)
 		}

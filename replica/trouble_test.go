@@ -130,6 +130,9 @@ func TestMasterThatCannotRead(t *testing.T) {
 
 // What is remembered of followers is bounded, in memory and in the store.
 func TestFollowersKnownAreBounded(t *testing.T) {
+	if raced {
+		t.Skip("ten thousand handshakes take too long")
+	}
 	withMaster(t, replica.MasterConfig{}, func(t *testing.T, m *master, h *hub) {
 		const most, more = 10_000, 300
 		g := newGreeting()
