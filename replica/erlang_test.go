@@ -208,7 +208,7 @@ func TestErlangDefectDroppedConnectionLeavesAlreadyDiffing(t *testing.T) {
 					t.Errorf("cut after %d bytes: %+v, %v, want same, or could not tell and why", after, r.rep, r.err)
 				}
 			}
-			link.CutAfter(faultnet.In, 1<<40, faultnet.Reset)
+			link.CutAfter(faultnet.In, 1<<30, faultnet.Reset)
 			within(t, time.Minute, "connected again", func() bool { return f.Status().State == replica.Streaming })
 			if rep := f.repair(replica.RepairOptions{}); rep.Outcome != replica.Same {
 				t.Errorf("the next repair: %+v, want same", rep)
