@@ -105,7 +105,6 @@ type sdiffFollower struct {
 	st   *witness
 	f    *replica.Follower
 	stop func() error
-	addr string
 
 	bytes atomic.Uint64 // of all connections
 
@@ -113,7 +112,6 @@ type sdiffFollower struct {
 	conn net.Conn
 	cut  chan struct{} // closed while there is to be a connection
 	told []time.Duration
-	last *replica.Report
 }
 
 func (f *sdiffFollower) do(c call) (a answer, err error) {

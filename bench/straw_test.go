@@ -38,12 +38,14 @@ func openStraw(dir string, tuned bool) (*badger.DB, error) {
 
 // A strawFrame is what the straw man sends: one batch.
 type strawFrame struct {
+	//lint:ignore U1000 it tells msgpack to encode an array
 	_msgpack struct{} `msgpack:",as_array"`
 	Offset   uint64
 	Ops      []strawOp
 }
 
 type strawOp struct {
+	//lint:ignore U1000 it tells msgpack to encode an array
 	_msgpack struct{} `msgpack:",as_array"`
 	Delete   bool
 	Key      []byte

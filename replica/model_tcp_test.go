@@ -245,7 +245,7 @@ func TestModelOverTCP(t *testing.T) {
 	for i := range 2 {
 		w.copies = append(w.copies, w.newCopy(fmt.Sprint("f", i)))
 	}
-	pos := w.write(200)
+	w.write(200)
 	for i := range 40 {
 		w.step(i)
 	}
@@ -254,7 +254,7 @@ func TestModelOverTCP(t *testing.T) {
 		c.link.Cut(faultnet.Reset)
 		c.g.set(nil)
 	}
-	pos = w.write(10)
+	pos := w.write(10)
 	for _, c := range w.copies {
 		c.repair(pos)
 		got := contents(t, c.st)
