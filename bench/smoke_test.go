@@ -15,7 +15,7 @@ func TestSmoke(t *testing.T) {
 	m := logged{t}
 	benchPut(m, treeKeys(2000))
 	benchWrites(m, 5000, 1000)
-	benchLatency(m, 20)
+	benchLatency(m, 1, 20)
 	benchCopy(m, 5000)
 	benchCatchUp(m, 640)
 	benchDurable(m, 4, 20*time.Millisecond)

@@ -58,7 +58,7 @@ func (w *workload) each(n, commit int, fn func(ops []stream.Op) error) error {
 }
 
 // percentile returns the smallest value that p of all are not above.
-func percentile[T float64 | time.Duration](values []T, p float64) T {
+func percentile(values []time.Duration, p float64) time.Duration {
 	s := slices.Sorted(slices.Values(values))
 	if len(s) == 0 {
 		return 0
@@ -66,15 +66,21 @@ func percentile[T float64 | time.Duration](values []T, p float64) T {
 	return s[min(len(s)-1, int(p*float64(len(s))))]
 }
 
-func median[T float64 | time.Duration](values []T) T { return percentile(values, 0.5) }
+func median(values []float64) float64 {
+	s := slices.Sorted(slices.Values(values))
+	if len(s) == 0 {
+		return 0
+	}
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}
 
-// reportRatios reports the median of the ratios, and logs all of them.
+// reportRatios reports the median of the ratios, and logs how far they spread.
 func reportRatios(b meter, ours, theirs []float64, unit string) {
 	var ratios []float64
 	for i := range ours {
 		ratios = append(ratios, ours[i]/theirs[i])
 	}
-	b.Logf("%s: %.2f, median %.2f (%.2f to %.2f)", unit, ratios, median(ratios), slices.Min(ratios), slices.Max(ratios))
+	b.Logf("%s: median %.2f, least %.2f, most %.2f of %d", unit, median(ratios), slices.Min(ratios), slices.Max(ratios), len(ratios))
 	b.ReportMetric(median(ratios), unit)
 }
 
