@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -38,13 +39,26 @@ type ready struct {
 	Fingerprint string `json:"fingerprint"`
 }
 
+// slowClose is how long closing a store may take without a word about it.
+const slowClose = 10 * time.Second
+
 // host runs a replica and its control socket until ctx ends, which is a clean
 // end, or until one of them fails. It closes the store, which holds the
 // directory: so it comes last.
 func (a *app) host(ctx context.Context, st store.Store, r runner, cfg control.Config, log *slog.Logger, line ready) (err error) {
+	clean := false
 	defer func() {
+		// Badger tries for ever to write out what it holds, even if its
+		// directory is gone.
+		slow := time.AfterFunc(slowClose, func() {
+			log.Warn("the store has not closed yet; another Ctrl-C or SIGTERM does not wait for it")
+		})
+		defer slow.Stop()
 		if cerr := st.Close(); cerr != nil && err == nil {
 			err = fmt.Errorf("close the store: %w", cerr)
+		}
+		if clean && err == nil {
+			log.Info("ended cleanly")
 		}
 	}()
 	l, err := control.Listen(a.data)
@@ -73,7 +87,7 @@ func (a *app) host(ctx context.Context, st store.Store, r runner, cfg control.Co
 	})
 	err = g.Wait()
 	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-		log.Info("ended cleanly")
+		clean = true
 		return nil
 	}
 	return err
