@@ -260,7 +260,14 @@ func (f *Follower) express() {
 	case f.link == nil:
 		f.life.set(Connecting, f.dial.why)
 	case !f.meta.Complete:
-		f.life.set(Initializing, f.link.why)
+		why := f.link.why
+		switch {
+		case f.drift.found:
+			why = f.drift.why
+		case f.sync == nil && f.cfg.Repair.Manual:
+			why += "; repairs are manual, none was verified yet"
+		}
+		f.life.set(Initializing, why)
 	case f.sync != nil:
 		f.life.set(f.sync.state(), "")
 	case f.drift.found:

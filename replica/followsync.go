@@ -302,7 +302,7 @@ func (y *followSync) guard(p syncPoint) (why, option string) {
 	case p.pos.Fingerprint.Count == 0:
 		return fmt.Sprintf("the master holds nothing; %d keys would be deleted", y.extra), opt
 	case base >= 100 && 2*(f.meta.Deleted+y.extra) > base:
-		return fmt.Sprintf("%d keys would be deleted, with %d deleted since the copy was last verified: more than half of the %d it held then", y.extra, f.meta.Deleted, base), opt
+		return fmt.Sprintf("%d keys would be deleted, after %d that repairs have deleted already: more than half of the %d that the copy held", y.extra, f.meta.Deleted, base), opt
 	}
 	return "", ""
 }
@@ -392,6 +392,9 @@ func (y *followSync) finish(o Outcome, why string, rest *rest) {
 		if o != Same && o != Repaired {
 			f.drift.failed(time.Now(), why)
 		}
+	}
+	if rep.NeedsConsent != "" {
+		f.cfg.Logger.Warn("a repair stopped and asks", "reason", why, "consent", rep.NeedsConsent)
 	}
 	f.cfg.Logger.Info("comparison ended", "outcome", string(o), "reason", why, "missing", rep.Missing, "extra", rep.Extra, "changed", rep.Changed, "deleted", rep.Deleted, "rounds", rep.Rounds, "bytes_in", rep.BytesIn, "took", rep.Took)
 	if f.cfg.Observer.Repair != nil {

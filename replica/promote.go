@@ -6,14 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/sdiff/sdiff/merkle"
 	"github.com/sdiff/sdiff/replica/store"
 	"github.com/sdiff/sdiff/stream"
 )
 
-// ErrIncomplete is returned by Promote for a copy that was never verified, or
-// is in doubt: it may lack anything.
+// ErrIncomplete is returned by Promote and Restore for a copy that was never
+// verified, or is in doubt: it may lack anything.
 var ErrIncomplete = errors.New("the copy is not complete")
 
 // Promote makes a follower's store a master's. It is for a store that nobody
@@ -33,10 +34,10 @@ func Promote(st store.Store, hash merkle.Hasher, anyway bool) (stream.Position, 
 	switch {
 	case o.fresh || m.Dataset.IsZero():
 		return stream.Position{}, fmt.Errorf("%w: it never followed a master", ErrIncomplete)
-	case !anyway && o.doubt != "":
-		return stream.Position{}, fmt.Errorf("%w: %s", ErrIncomplete, o.doubt)
-	case !anyway && !m.Complete:
-		return stream.Position{}, fmt.Errorf("%w: no repair of it was ever verified, or a repair was cut off", ErrIncomplete)
+	case !anyway:
+		if err := o.incomplete(); err != nil {
+			return stream.Position{}, err
+		}
 	}
 	becomeMaster(&m, o.tree.Summary())
 	m.Sync = st.Info().Sync
@@ -44,6 +45,18 @@ func Promote(st store.Store, hash merkle.Hasher, anyway bool) (stream.Position, 
 		return stream.Position{}, err
 	}
 	return m.Position, nil
+}
+
+// incomplete says why a follower's copy cannot be taken for the truth, nil if
+// it can.
+func (o *opened) incomplete() error {
+	switch {
+	case o.doubt != "":
+		return fmt.Errorf("%w: %s", ErrIncomplete, o.doubt)
+	case !o.meta.Complete:
+		return fmt.Errorf("%w: no repair of it was ever verified, or a repair was cut off", ErrIncomplete)
+	}
+	return nil
 }
 
 // becomeMaster begins a new epoch at the position of m, whose dataset is now
@@ -66,13 +79,20 @@ func becomeMaster(m *store.Meta, summary merkle.Summary) {
 //
 // A master's store that was emptied or never was sdiff's becomes a master of
 // the follower's dataset; one of another dataset is an *IdentityError.
-func Restore(ctx context.Context, master, follower store.Store, hash merkle.Hasher) (Report, error) {
+//
+// A copy that is incomplete, whose store does not hold what it should, or that
+// stands before the master, is refused with an error that wraps ErrIncomplete,
+// unless anyway is true: the master would lose what the copy lacks.
+func Restore(ctx context.Context, master, follower store.Store, hash merkle.Hasher, anyway bool) (Report, error) {
 	from, err := open(follower, store.Follower, hash, false)
 	if err != nil {
 		return Report{}, fmt.Errorf("the follower: %w", err)
 	}
 	if from.fresh || from.meta.Dataset.IsZero() {
 		return Report{}, fmt.Errorf("the follower: %w: it never followed a master", ErrIncomplete)
+	}
+	if err := from.incomplete(); err != nil && !anyway {
+		return Report{}, fmt.Errorf("the follower: %w", err)
 	}
 	to, err := open(master, store.Master, hash, true)
 	if err != nil {
@@ -84,8 +104,11 @@ func Restore(ctx context.Context, master, follower store.Store, hash merkle.Hash
 	if to.meta.Dataset != from.meta.Dataset {
 		return Report{}, &IdentityError{"dataset", to.meta.Dataset.String(), from.meta.Dataset.String()}
 	}
+	if here, there := from.meta.Position.Offset, to.meta.Position.Offset; here < there && !anyway {
+		return Report{}, fmt.Errorf("the follower: %w: it stands at offset %d, the master at %d", ErrIncomplete, here, there)
+	}
 	r := restorer{ctx: ctx, master: master, follower: follower, from: from, to: to, lim: master.Limits()}
-	r.rep.Before = to.tree.Summary().String()
+	r.rep.Start, r.rep.Before = time.Now(), to.tree.Summary().String()
 	if err := r.run(); err != nil {
 		return r.rep, err
 	}
@@ -216,5 +239,6 @@ func (r *restorer) finish() error {
 		r.rep.Outcome = Same
 	}
 	r.rep.After, r.rep.Master = want.String(), want.String()
+	r.rep.Took = time.Since(r.rep.Start)
 	return nil
 }

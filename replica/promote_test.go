@@ -3,6 +3,7 @@ package replica_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -158,7 +159,7 @@ func TestRestoreFromAFollower(t *testing.T) {
 		st.Tamper([]byte("foreign"), []byte("key"))
 		st = st.Reopen()
 		fs := f.st.Reopen()
-		rep, err := replica.Restore(context.Background(), st, fs, merkle.XXH64())
+		rep, err := replica.Restore(context.Background(), st, fs, merkle.XXH64(), false)
 		if err != nil || rep.Missing != 2000 || rep.Changed != 1 || rep.Extra != 1 {
 			t.Fatalf("Restore = %+v, %v", rep, err)
 		}
@@ -173,6 +174,42 @@ func TestRestoreFromAFollower(t *testing.T) {
 		checkSame(t, m2, f2)
 		if got := contents(t, m2.st); len(got) != len(want)+1 {
 			t.Errorf("the master holds %d keys, want %d", len(got), len(want)+1)
+		}
+	})
+}
+
+// A copy that may lack anything does not become the truth by itself: a master
+// would lose what it lacks.
+func TestRestoreRefusesAnIncompleteCopy(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var h hub
+		m, f := startPair(t, &h, 100)
+		g := startFollower(t, store.NewMemory(), replica.FollowerConfig{ID: "g", Dial: h.dial, Repair: replica.RepairPolicy{Manual: true}})
+		within(t, time.Minute, "a session", func() bool { return g.Status().State == replica.Initializing })
+		g.stop()
+		f.stop()
+		old := f.st.Reopen()
+		m.put("newer", "v")
+		m.stop()
+		st := m.st.Reopen()
+		want := contents(t, st)
+		try := func(what string, from store.Store) {
+			t.Helper()
+			if _, err := replica.Restore(context.Background(), st, from, merkle.XXH64(), false); !errors.Is(err, replica.ErrIncomplete) {
+				t.Errorf("Restore from %s = %v, want ErrIncomplete", what, err)
+			}
+			if got := contents(t, st); !maps.Equal(got, want) {
+				t.Errorf("Restore from %s left %d keys, want %d", what, len(got), len(want))
+			}
+		}
+		try("a copy that was never verified", g.st.Reopen())
+		try("an older copy", old)
+		old.Tamper(keyOf(1), []byte("wrong"))
+		old = old.Reopen()
+		try("a damaged copy", old)
+		rep, err := replica.Restore(context.Background(), st, old, merkle.XXH64(), true)
+		if err != nil || rep.Extra != 1 || rep.Changed != 1 {
+			t.Errorf("Restore anyway = %+v, %v", rep, err)
 		}
 	})
 }

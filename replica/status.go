@@ -62,7 +62,9 @@ func (f *Follower) Status() Status {
 	s.Dataset = at.dataset.String()
 	s.Epoch, s.Offset, s.Head = at.pos.Epoch.String(), at.pos.Offset, at.head.Offset
 	s.Master = at.pos.Fingerprint.String()
-	s.InSync = new(at.own == at.pos.Fingerprint)
+	if state != Parked { // then the master is of another mind about what was there
+		s.InSync = new(at.own == at.pos.Fingerprint)
+	}
 	s.LagCommits = at.head.Offset - at.pos.Offset
 	s.LagSeconds = f.heads.behind(at.pos.Offset, now).Seconds()
 	return s

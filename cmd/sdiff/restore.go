@@ -17,11 +17,14 @@ import (
 func (a *app) restoreCommand() *cobra.Command {
 	var flags storeFlags
 	var from, fromPrefix string
+	var anyway bool
 	cmd := a.command("restore [flags]", "Make a master's directory hold what a follower's holds", `For when the master has lost data that a follower still has. Stop both first.
 What the follower holds becomes the truth, in a new epoch; its own directory is
 only read. It prints what was changed. It can be interrupted and begun again.
 
-An empty directory becomes a master of the follower's dataset.`,
+An empty directory becomes a master of the follower's dataset. A copy that was
+never verified, that is in doubt, or that is older than the master is refused
+without --anyway: what it lacks would be deleted.`,
 		takes(),
 		func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 			if err := a.needData(cmd); err != nil {
@@ -33,7 +36,7 @@ An empty directory becomes a master of the follower's dataset.`,
 			if same(from, a.data) {
 				return usagef(cmd, "--from and --data are the same directory")
 			}
-			report, err := a.restore(ctx, cmd, &flags, from, fromPrefix)
+			report, err := a.restore(ctx, cmd, &flags, from, fromPrefix, anyway)
 			if err != nil {
 				return err
 			}
@@ -48,6 +51,7 @@ An empty directory becomes a master of the follower's dataset.`,
 	flags.addIdentity(cmd)
 	cmd.Flags().StringVar(&from, "from", "", "the follower's `DIR`ectory")
 	cmd.Flags().StringVar(&fromPrefix, "from-prefix", "", "the follower's prefix `P`")
+	cmd.Flags().BoolVar(&anyway, "anyway", false, "take a copy that may lack anything: what it lacks is lost")
 	ownEnv(cmd, "from")
 	complete(cmd.MarkFlagDirname("from"))
 	return cmd
@@ -61,7 +65,7 @@ func same(a, b string) bool {
 }
 
 // restore opens both stores and closes them again.
-func (a *app) restore(ctx context.Context, cmd *cobra.Command, flags *storeFlags, from, fromPrefix string) (rep replica.Report, err error) {
+func (a *app) restore(ctx context.Context, cmd *cobra.Command, flags *storeFlags, from, fromPrefix string, anyway bool) (rep replica.Report, err error) {
 	log := a.logger()
 	hash, err := flags.check(cmd, log)
 	if err != nil {
@@ -77,7 +81,7 @@ func (a *app) restore(ctx context.Context, cmd *cobra.Command, flags *storeFlags
 	if err != nil {
 		return rep, errors.Join(err, follower.Close())
 	}
-	rep, err = replica.Restore(ctx, master, follower, hash)
+	rep, err = replica.Restore(ctx, master, follower, hash, anyway)
 	if cerr := errors.Join(master.Close(), follower.Close()); err == nil && cerr != nil {
 		err = fmt.Errorf("close the stores: %w", cerr)
 	}

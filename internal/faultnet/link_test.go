@@ -250,7 +250,10 @@ func TestCutNow(t *testing.T) {
 				w.Errorf("Write() = %v, want %v", err, c.write)
 			}
 			w.link.Cut(c.how) // nothing is left to cut
-			w.wantCounts(map[faultnet.Fault]uint64{faultnet.Cut: 1, faultnet.Delay: 1})
+			// The write that fails may have been delayed before it was cut.
+			if n := w.link.Count(faultnet.Cut); n != 1 {
+				w.Errorf("cut %d times, want once", n)
+			}
 		})
 	}
 }
