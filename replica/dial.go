@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sdiff/sdiff/replica/store"
+	"github.com/sdiff/sdiff/stream"
 	"github.com/sdiff/sdiff/transport"
 )
 
@@ -40,6 +41,10 @@ type dialer struct {
 	// rollback is a person's consent to go on with a master that cannot.
 	rollback bool
 	served   bool // any session since the start
+	// contradicted is the epoch in which a master could not confirm the
+	// position. Once its log is trimmed it cannot tell any more, but within the
+	// epoch that changes nothing (P1).
+	contradicted stream.Epoch
 }
 
 type dialed struct {
@@ -168,6 +173,7 @@ func (f *Follower) dialed(ctx context.Context, r dialed) error {
 		switch p.Code {
 		case CodeHistory:
 			parked = p.Reason
+			d.contradicted = f.meta.Position.Epoch
 		case CodeVersion, CodeDataset, CodeHash:
 			if !d.served {
 				return &fatalError{p}
@@ -207,6 +213,8 @@ func (f *Follower) begin(r dialed) error {
 		return fail(protocolErrorf("the master welcomed dataset %v as %v", meta.Dataset, w.dataset))
 	case w.resume && (w.start.Offset != meta.Position.Offset || w.start.Fingerprint != meta.Position.Fingerprint || !meta.Complete):
 		return fail(protocolErrorf("the master goes on from %d, but the copy stands at %d", w.start.Offset, meta.Position.Offset))
+	case !w.resume && !r.rollback && !w.start.Epoch.IsZero() && w.start.Epoch == f.dial.contradicted:
+		return fail(errors.New("the master's log no longer reaches back to where it contradicted this copy: " + f.dial.parked))
 	}
 	meta.Dataset, meta.History = w.dataset, w.history
 	meta.Position = w.start
@@ -222,6 +230,7 @@ func (f *Follower) begin(r dialed) error {
 	f.head, f.contact, f.progress = w.head, now, now
 	f.heads.note(w.head.Offset, now)
 	f.dial.why, f.dial.parked, f.dial.rollback, f.dial.served = "", "", false, true
+	f.dial.contradicted = stream.Epoch{}
 	f.wg.Go(f.link.peer.run)
 	f.cfg.Logger.Info("connected to the master", "address", r.conn.RemoteAddr(), "from", w.start.Offset, "head", w.head.Offset, "resume", w.resume, "why", w.why)
 	f.publish()

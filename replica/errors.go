@@ -144,11 +144,8 @@ func checkOps(ops []stream.Op, lim store.Limits) error {
 		return &LimitError{"commit ops", len(ops), lim.CommitOps}
 	}
 	for i := range ops {
-		if err := checkKey(ops[i].Key, lim); err != nil {
+		if err := checkItem(ops[i].Key, ops[i].Value, lim); err != nil {
 			return err
-		}
-		if len(ops[i].Value) > lim.Value {
-			return &LimitError{"value", len(ops[i].Value), lim.Value}
 		}
 	}
 	if n := stream.Size(ops); n > lim.CommitBytes {
@@ -156,6 +153,35 @@ func checkOps(ops []stream.Op, lim store.Limits) error {
 	}
 	return nil
 }
+
+func checkItem(key, value []byte, lim store.Limits) error {
+	if err := checkKey(key, lim); err != nil {
+		return err
+	}
+	if len(value) > lim.Value {
+		return &LimitError{"value", len(value), lim.Value}
+	}
+	return nil
+}
+
+// limitsOf returns what a store takes, or what a commit and a frame can carry if
+// that is less.
+func limitsOf(st store.Store) store.Limits {
+	l := st.Limits()
+	return store.Limits{
+		Key:         min(l.Key, maxKey),
+		Value:       min(l.Value, maxValue),
+		CommitBytes: min(l.CommitBytes, stream.MaxCommitBytes),
+		CommitOps:   min(l.CommitOps, stream.MaxOps),
+	}
+}
+
+// What a replica takes of any store: a chunk of a repair and one item more are
+// to fit a frame.
+const (
+	maxKey   = 65_000
+	maxValue = 1 << 20
+)
 
 // reserved are the key prefixes that belong to sdiff and to Badger.
 var reserved = [][]byte{[]byte("!sdiff!"), []byte("!badger!")}

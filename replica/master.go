@@ -99,7 +99,11 @@ func (m *Master) Run(ctx context.Context) (err error) {
 	defer stopWriter(nil)
 	g, gctx := errgroup.WithContext(ctx)
 	writerErr := make(chan error, 1)
-	go func() { writerErr <- m.w.loop(wctx) }()
+	go func() {
+		err := errors.New("the function of an Update ended the writer's goroutine")
+		defer func() { writerErr <- err }()
+		err = m.w.loop(wctx)
+	}()
 	g.Go(func() error {
 		select {
 		case err := <-writerErr:
@@ -191,7 +195,7 @@ func (m *Master) Delete(ctx context.Context, key []byte) (stream.Position, error
 // none. What breaks a limit of the store is refused before anything is
 // written. If ctx ends before the writer has begun, nothing is written.
 func (m *Master) Write(ctx context.Context, ops []stream.Op) (stream.Position, error) {
-	if err := checkOps(ops, m.st.Limits()); err != nil {
+	if err := checkOps(ops, limitsOf(m.st)); err != nil {
 		return stream.Position{}, err
 	}
 	if err := m.ready(ctx); err != nil {

@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/sdiff/sdiff/merkle"
 	"github.com/sdiff/sdiff/replica/store"
@@ -48,8 +49,22 @@ func open(st store.Store, role store.Role, hash merkle.Hasher, adopt bool) (open
 	case o.meta.Hash != hash.ID():
 		return opened{}, &IdentityError{"item hash", o.meta.Hash, hash.ID()}
 	}
-	if o.tree, err = buildTree(v, hash); err != nil {
+	var misfit error // what is there that could not have been written
+	lim := limitsOf(st)
+	o.tree, err = buildTree(v, hash, func(key, value []byte) {
+		switch {
+		case misfit != nil:
+		case role == store.Master:
+			misfit = checkItem(key, value, lim)
+		case o.fresh:
+			misfit = checkKey(key, lim) // a value can be replaced
+		}
+	})
+	if err != nil {
 		return opened{}, fmt.Errorf("build the tree: %w", err)
+	}
+	if misfit != nil {
+		return opened{}, fmt.Errorf("the store holds an item that cannot be replicated: %w", misfit)
 	}
 	found, headAt := o.tree.Summary(), st.Info().Head
 	switch {
@@ -79,11 +94,12 @@ func open(st store.Store, role store.Role, hash merkle.Hasher, adopt bool) (open
 }
 
 // buildTree makes the tree of everything a view holds, which comes in key
-// order, so that building is appending.
-func buildTree(v store.View, hash merkle.Hasher) (*merkle.Tree, error) {
+// order, so that building is appending. Each is told of every item.
+func buildTree(v store.View, hash merkle.Hasher, each func(key, value []byte)) (*merkle.Tree, error) {
 	var b merkle.Builder
 	var bad error
 	err := v.Ascend(nil, nil, func(key, value []byte) bool {
+		each(key, value)
 		bad = b.Add(key, hash.Hash(key, value))
 		return bad == nil
 	})
@@ -117,6 +133,9 @@ func openMaster(st store.Store, cfg MasterConfig) (opened, error) {
 		// A person has taken the store as it is. In a new epoch, and without
 		// the log of the old one, no follower takes it for what it was.
 		cfg.Logger.Warn("going on with a store that does not hold what it should", "found", o.doubt, "where", o.where)
+		if err := dropLog(st); err != nil {
+			return opened{}, fmt.Errorf("drop the log of the old epoch: %w", err)
+		}
 		becomeMaster(m, o.tree.Summary())
 	case o.fresh:
 		sum := o.tree.Summary()
@@ -136,6 +155,16 @@ func openMaster(st store.Store, cfg MasterConfig) (opened, error) {
 		return opened{}, fmt.Errorf("write the store's meta: %w", err)
 	}
 	return o, nil
+}
+
+// dropLog removes the whole log: damage may have left records of commits that
+// the meta knows nothing of, which would mix with those to come.
+func dropLog(st store.Store) error {
+	for {
+		if more, err := st.Trim(math.MaxUint64); !more || err != nil {
+			return err
+		}
+	}
 }
 
 // newEpoch ends the epoch at its newest commit and begins another there.
@@ -160,6 +189,9 @@ func openFollower(st store.Store, cfg FollowerConfig) (opened, error) {
 		return opened{}, err
 	}
 	m := &o.meta
+	if o.fresh && o.tree.Summary().Count > 0 && !cfg.Adopt {
+		return opened{}, fmt.Errorf("%w: %d of them", ErrNotEmpty, o.tree.Summary().Count)
+	}
 	if o.fresh {
 		*m = store.Meta{Role: store.Follower, Hash: cfg.Hash.ID(), Verified: o.tree.Summary().Count}
 	}

@@ -84,7 +84,11 @@ func (m *Master) records(from uint64) ([]stream.Record, error) {
 	var recs []stream.Record
 	var bad error
 	next, bytes := from, 0
+	newest := m.position().Offset // what is stored beyond it is not told yet
 	err = v.Log(from, func(rec stream.Record) bool {
+		if rec.First > newest || rec.First > from && len(recs) == 0 {
+			return false // at its beginning: trimmed meanwhile
+		}
 		if rec, bad = rec.From(next); bad != nil {
 			return false
 		}

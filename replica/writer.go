@@ -102,7 +102,7 @@ type request struct {
 
 func newWriter(st store.Store, cfg MasterConfig, o opened, ages *clockwork) *writer {
 	w := &writer{
-		st: st, hash: cfg.Hash, lim: st.Limits(), log: cfg.Logger,
+		st: st, hash: cfg.Hash, lim: limitsOf(st), log: cfg.Logger,
 		tail:  stream.NewTail(cfg.TailBytes),
 		ages:  ages,
 		reqc:  make(chan *request, queuedRequests),
@@ -262,7 +262,8 @@ func (w *writer) continueTrim() error {
 	if !more || err != nil {
 		w.trimming = 0
 	}
-	if errors.Is(err, store.ErrRefused) {
+	if errors.Is(err, store.ErrRefused) || errors.Is(err, store.ErrCorrupt) {
+		w.log.Warn("cannot trim the log", "error", err)
 		return nil
 	}
 	return err

@@ -252,13 +252,15 @@ func (s *Store) trim(txn *badger.Txn, before uint64) (trimmed uint64, more bool,
 			continue
 		}
 		if index == 0 {
+			last = first // of a damaged record, which is of no use, no more is known
 			err := item.Value(func(b []byte) error {
-				p, err := parsePart(b)
-				last = p.last
-				return err
+				if p, err := parsePart(b); err == nil {
+					last = p.last
+				}
+				return nil
 			})
 			if err != nil {
-				return 0, false, err
+				return 0, false, fmt.Errorf("read the log: %w", cause(err))
 			}
 			if last >= before {
 				return trimmed, false, nil
