@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -177,5 +178,36 @@ func TestManySilentConnections(t *testing.T) {
 		g := newGreeting()
 		greet(t, h, g).want("a follower is welcome", welcome)
 		m.put("still", "works")
+	})
+}
+
+// C4 44: many followers at once, more than there are places for repairs.
+func TestManyFollowersAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const n = 200
+		h := &hub{}
+		m := startMaster(t, store.NewMemory(), replica.MasterConfig{Listener: h.listen(), Scrub: -1})
+		m.fill(500, "v")
+		var all []*follower
+		for i := range n {
+			all = append(all, startFollower(t, store.NewMemory(), replica.FollowerConfig{ID: fmt.Sprint("f", i), Dial: h.dial, Scrub: -1}))
+		}
+		pos := m.put("a", "1")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := m.WaitAcked(ctx, pos, n); err != nil {
+			t.Fatalf("WaitAcked: %v", err)
+		}
+		// The master restarts: all come back, and none is repaired again.
+		m.stop()
+		m = startMaster(t, m.st.Reopen(), replica.MasterConfig{Listener: h.listen(), Scrub: -1})
+		pos = m.put("b", "2")
+		for _, f := range all {
+			f.waitFor(pos)
+			if r := f.Status().LastRepair; r.Rounds != 1 || r.Missing != 500 && r.Missing != 501 {
+				t.Fatalf("%+v, want the first copy only", r)
+			}
+		}
+		checkSame(t, m, all[n-1])
 	})
 }
