@@ -149,6 +149,9 @@ func (s *scrubber) run(ctx context.Context, share float64) error {
 // for each.
 func (s *scrubber) pass(ctx context.Context, after func(time.Duration, passed)) (tree merkle.Summary, err error) {
 	for lo := []byte(nil); ; {
+		if ctx.Err() != nil {
+			return tree, context.Cause(ctx)
+		}
 		began := time.Now()
 		v, err := s.view(ctx)
 		if err != nil {
@@ -167,9 +170,6 @@ func (s *scrubber) pass(ctx context.Context, after func(time.Duration, passed)) 
 		after(time.Since(began), p)
 		if lo = p.next; lo == nil {
 			return tree, nil
-		}
-		if ctx.Err() != nil {
-			return tree, context.Cause(ctx)
 		}
 	}
 }
