@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"testing/synctest"
 	"time"
 
 	"github.com/sdiff/sdiff/internal/faultnet"
@@ -459,7 +460,9 @@ func (w *world) check() {
 			}
 		}
 	}
+	synctest.Wait()
 	for _, c := range w.copies {
+		c.checkMirror()
 		checkSame(w.t, w.m, &follower{Follower: c.f.Follower, st: c.st, t: w.t})
 	}
 }

@@ -71,6 +71,8 @@ type modelCopy struct {
 	link *faultnet.Link
 	g    garbler
 	asks sync.WaitGroup
+	// mirror is what a watcher of f has seen.
+	mirror *mirror
 }
 
 func newWorld(t tester, src source, c *counts) *world {
@@ -94,7 +96,15 @@ func newWorld(t tester, src source, c *counts) *world {
 		close(stop)
 		<-stopped
 	})
+	watching, unwatch := context.WithCancel(context.Background())
+	watched := make(chan struct{})
+	go func() {
+		w.watchMaster(watching)
+		close(watched)
+	}()
 	t.Cleanup(func() {
+		unwatch()
+		<-watched
 		w.quiet()
 		for _, c := range w.copies {
 			c.link.Close()
@@ -206,6 +216,8 @@ func (c *modelCopy) start() {
 		c.w.t.Fatalf("NewFollower: %v", err)
 	}
 	c.f = &follower{Follower: f, running: start(c.w.t, f.Run), t: c.w.t, st: c.st}
+	c.mirror = &mirror{}
+	go c.follow(c.f, c.mirror)
 }
 
 // ops draws a commit over a small space of keys. Values are unique, so that
@@ -391,6 +403,7 @@ func TestModelReachesRarePaths(t *testing.T) {
 	for _, rare := range []string{
 		"repair cut off", "repair cut off in the middle", "log read behind the tail", "guard stopped a repair", "parked",
 		"garbled transaction", "drift noticed", "repair of several rounds", "chunk of a repair", "rollback accepted",
+		"watch: trimmed", "watch: gap", "watch: mirror of a copy", "watch: change of the master",
 		"write refused", "outcome unknown", "copy refused a write", "copy was poisoned",
 		"repair: same", "repair: different", "repair: repaired", "repair: could not tell", "found at open", "new epoch",
 	} {
