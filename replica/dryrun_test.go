@@ -54,8 +54,9 @@ func TestDryRunListsWhatDiffers(t *testing.T) {
 			t.Errorf("%+v, want 500 of each, and nothing done", rep)
 		}
 		// A slow consumer, with writes going on, sees the same.
-		stop := make(chan struct{})
+		stop, stopped := make(chan struct{}), make(chan struct{})
 		go func() {
+			defer close(stopped)
 			for i := 0; ; i++ {
 				select {
 				case <-stop:
@@ -67,6 +68,7 @@ func TestDryRunListsWhatDiffers(t *testing.T) {
 		}()
 		rep, got = dryRun(func() { time.Sleep(20 * time.Millisecond) })
 		close(stop)
+		<-stopped
 		if !slices.Equal(got, want) || rep.Outcome != replica.Different {
 			t.Errorf("slowly: %d differences, %+v, want %d", len(got), rep, len(want))
 		}

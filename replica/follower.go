@@ -30,7 +30,7 @@ type Follower struct {
 	askc    chan *ask
 	cancelc chan *ask
 	takenc  chan pair
-	badc    chan []mismatch
+	badc    chan scrubbed
 	viewc   chan chan<- view
 	state   atomic.Pointer[standing]
 	moved   signal // after every change of state
@@ -85,7 +85,7 @@ func NewFollower(st store.Store, cfg FollowerConfig) (*Follower, error) {
 	f := &Follower{
 		st: st, cfg: cfg.withDefaults(), lim: st.Limits(),
 		readyc: make(chan struct{}), endedc: make(chan struct{}),
-		askc: make(chan *ask), cancelc: make(chan *ask), takenc: make(chan pair), badc: make(chan []mismatch), viewc: make(chan chan<- view),
+		askc: make(chan *ask), cancelc: make(chan *ask), takenc: make(chan pair), badc: make(chan scrubbed), viewc: make(chan chan<- view),
 	}
 	f.life.init(f.cfg.Observer)
 	f.feed.init()
@@ -112,13 +112,7 @@ func (f *Follower) Run(ctx context.Context) (err error) {
 	if o.doubt != "" {
 		f.cfg.Logger.Warn("the store does not hold what it should: the next repair mends it", "found", o.doubt)
 	}
-	f.scrub = scrubber{hash: f.cfg.Hash, view: f.view, found: func(ctx context.Context, bad []mismatch) {
-		select {
-		case f.badc <- bad:
-		case <-f.endedc:
-		case <-ctx.Done():
-		}
-	}}
+	f.scrub = scrubber{hash: f.cfg.Hash, view: f.view, found: f.tellScrub}
 	f.progress = time.Now() // of this Run, none yet
 	f.publish()
 	close(f.readyc)
@@ -172,8 +166,9 @@ func (f *Follower) loop(ctx context.Context) error {
 			f.cancelAsk(a)
 		case p := <-f.takenc:
 			f.taken(p)
-		case bad := <-f.badc:
-			err = f.correct(bad)
+		case s := <-f.badc:
+			err = f.correct(s.bad)
+			close(s.donec)
 		case now := <-tick.C:
 			err = f.beat(now)
 		case <-f.sync.workc():

@@ -209,6 +209,26 @@ func (s *scrubber) verify(ctx context.Context) (VerifyReport, error) {
 	return rep, nil
 }
 
+// A scrubbed is what a scrub found, on its way to the follower's loop.
+type scrubbed struct {
+	bad   []mismatch
+	donec chan struct{} // closed when the loop has dealt with it
+}
+
+// tellScrub hands what a scrub found to the loop and waits until the tree says
+// so: whoever reads the fingerprint after Verify reads the truth.
+func (f *Follower) tellScrub(ctx context.Context, bad []mismatch) {
+	s := scrubbed{bad, make(chan struct{})}
+	select {
+	case f.badc <- s:
+	case <-f.endedc:
+		return
+	case <-ctx.Done():
+		return
+	}
+	<-s.donec
+}
+
 // correct makes the follower's tree say what the store holds, where a scrub
 // found that it does not. From then on the copy's fingerprint tells the truth,
 // and the repair follows from its being different. A key that was written
