@@ -262,6 +262,8 @@ func (f *Follower) correct(bad []mismatch) error {
 	if err := f.write(&store.Txn{Meta: f.meta}); err != nil {
 		return err
 	}
+	// What was changed behind the back no watcher has seen.
+	f.feed.gap(f.meta.Position)
 	f.publish()
 	f.ack()
 	if own := f.tree.Summary(); own != f.meta.Position.Fingerprint {

@@ -281,3 +281,27 @@ func TestSlowWatcherOnAFollowerIsToldOfTheGap(t *testing.T) {
 		}
 	})
 }
+
+// What changed behind the follower's back was seen by no watcher: when a scrub
+// finds it, that is a gap, also where there is nothing to repair.
+func TestWatchIsToldOfChangesBehindTheBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPair(t, 10, replica.MasterConfig{}, replica.FollowerConfig{Repair: manual})
+		p.extra(1, 0) // a stranger, and the mark, of which it lost the delete
+		var got []string
+		go func() { got, _ = take(p.f.Watch(t.Context(), 0), 1) }()
+		synctest.Wait()
+		p.f.st.Drop([]byte("extra000000"))
+		p.f.st.Drop([]byte("mark"))
+		if rep, err := p.f.Verify(t.Context()); err != nil || rep.Bad != 2 {
+			t.Errorf("%+v, %v, want two bad keys", rep, err)
+		}
+		synctest.Wait()
+		if want := fmt.Sprintf("gap@%d", p.f.Status().Offset); len(got) != 1 || got[0] != want {
+			t.Errorf("the watch saw %q, want %s", got, want)
+		}
+		if s := p.f.Status(); !*s.InSync {
+			t.Errorf("%s, want in sync: what was dropped was wrong", brief(s))
+		}
+	})
+}
