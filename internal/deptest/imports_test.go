@@ -20,6 +20,7 @@ const module = "github.com/sdiff/sdiff"
 var imports = map[string][]string{
 	"internal/version": {},
 	"internal/deptest": {},
+	"internal/chaos":   {},
 
 	// No I/O, no clock, no goroutine; see pure.
 	"internal/wire": {},
