@@ -54,7 +54,7 @@ func run(m *testing.M) int {
 }
 
 // skip skips a test that this machine cannot run, and counts it.
-func skip(t *testing.T, why string) {
+func skip(t testing.TB, why string) {
 	t.Helper()
 	skips.Lock()
 	if skips.why == nil {
