@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,4 +52,56 @@ func bindEnv(cmd *cobra.Command, env map[string]string) error {
 		}
 	})
 	return first
+}
+
+// A byteSize is a flag with a number of bytes: 1048576, 1MiB or 1.5GB.
+type byteSize int64
+
+// sizeUnits are what a byteSize may end in. The longer come before their ends.
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{
+	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
+	{"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12},
+}
+
+// sizeVar adds a flag for a number of bytes. The default is what is in n.
+func sizeVar(cmd *cobra.Command, n *int64, name, usage string) {
+	cmd.Flags().Var((*byteSize)(n), name, usage)
+}
+
+// Type returns what the help calls it.
+func (*byteSize) Type() string { return "bytes" }
+
+// String writes the size in the largest unit in which it is a whole number.
+func (s *byteSize) String() string {
+	for _, i := range []int{3, 2, 1, 0} {
+		if u := sizeUnits[i]; *s != 0 && int64(*s)%u.bytes == 0 {
+			return strconv.FormatInt(int64(*s)/u.bytes, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(*s), 10)
+}
+
+// Set reads a size.
+func (s *byteSize) Set(text string) error {
+	number, unit := text, int64(1)
+	for _, u := range sizeUnits {
+		if rest, ok := strings.CutSuffix(text, u.name); ok {
+			number, unit = strings.TrimRight(rest, " "), u.bytes
+			break
+		}
+	}
+	if n, err := strconv.ParseInt(number, 10, 64); err == nil && n <= math.MaxInt64/unit && n >= math.MinInt64/unit {
+		*s = byteSize(n * unit)
+		return nil
+	}
+	f, err := strconv.ParseFloat(number, 64)
+	// Written so that NaN is refused.
+	if err != nil || unit == 1 || !(math.Abs(f*float64(unit)) < 1<<62) {
+		return errors.New("want a number of bytes, such as 1048576, 256MiB or 1.5GB")
+	}
+	*s = byteSize(f * float64(unit))
+	return nil
 }

@@ -136,3 +136,38 @@ func TestParseRepair(t *testing.T) {
 		}
 	}
 }
+
+func TestByteSize(t *testing.T) {
+	for _, test := range []struct {
+		text, shown string
+		want        int64
+		bad         bool
+	}{
+		{"0", "0", 0, false},
+		{"1000", "1000", 1000, false},
+		{"-1", "-1", -1, false},
+		{"256MiB", "256MiB", 256 << 20, false},
+		{"1024 KiB", "1MiB", 1 << 20, false},
+		{"1.5GB", "1500000000", 1_500_000_000, false},
+		{"2kB", "2000", 2000, false},
+		{"0.5TiB", "512GiB", 1 << 39, false},
+		{"-1GiB", "-1GiB", -1 << 30, false},
+		{"", "", 0, true},
+		{"MiB", "", 0, true},
+		{"1.5", "", 0, true},
+		{"1m", "", 0, true},
+		{"NaNMiB", "", 0, true},
+		{"InfGiB", "", 0, true},
+		{"9000000TiB", "", 0, true},
+		{"9223372036854775808", "", 0, true},
+	} {
+		var s byteSize
+		err := s.Set(test.text)
+		switch {
+		case (err != nil) != test.bad:
+			t.Errorf("%q: error %v", test.text, err)
+		case err == nil && (int64(s) != test.want || s.String() != test.shown):
+			t.Errorf("%q is %d, shown as %s; want %d, %s", test.text, int64(s), s.String(), test.want, test.shown)
+		}
+	}
+}

@@ -28,6 +28,7 @@ type storeFlags struct {
 	prefix, sync, hash, hashKey string
 	adopt                       bool
 	scrub                       float64
+	reserve                     int64 // bytes
 }
 
 // add adds the flags that serve and follow share.
@@ -36,6 +37,7 @@ func (f *storeFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.sync, "sync", "always", "`always|never`: whether a write is on disk before it is acknowledged; never may lose the newest ones in a power cut")
 	flags.Float64Var(&f.scrub, "scrub", replica.DefaultScrub, "`SHARE` of a core for re-reading the store in the background; negative off")
+	sizeVar(cmd, &f.reserve, "reserve", "refuse writes while fewer `BYTES` of the disk are free; 0 is 512MiB or a tenth of the volume, negative off")
 	flags.BoolVar(&f.adopt, "adopt", false, "take over a database that holds keys sdiff did not write")
 }
 
@@ -112,7 +114,7 @@ func openStore(dir string, f *storeFlags, log *slog.Logger) (store.Store, error)
 	if err := checkDir(dir); err != nil {
 		return nil, err
 	}
-	st, err := badgerstore.Open(dir, badgerstore.Options{Prefix: f.prefix, NoSync: f.sync == "never", Logger: log})
+	st, err := badgerstore.Open(dir, badgerstore.Options{Prefix: f.prefix, NoSync: f.sync == "never", Reserve: f.reserve, Logger: log})
 	if err != nil {
 		return nil, openError(dir, err)
 	}

@@ -22,7 +22,7 @@ import (
 func (a *app) serveCommand() *cobra.Command {
 	var flags storeFlags
 	var listen string
-	var logSize int64
+	logSize := int64(replica.DefaultLogBytes)
 	var logAge time.Duration
 	var acceptLoss, acceptStore bool
 	cmd := a.command("serve [flags]", "Run a master", `Runs the master of the dataset in a directory, which is made if it is not there.
@@ -62,7 +62,7 @@ output. Ctrl-C ends it cleanly, a second one at once.`,
 	a.addData(cmd)
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:7600", "serve followers at `HOST:PORT`; port 0 takes a free one")
 	flags.add(cmd)
-	cmd.Flags().Int64Var(&logSize, "log-size", replica.DefaultLogBytes, "keep at most so many `BYTES` of commits for followers that were away; negative no limit")
+	sizeVar(cmd, &logSize, "log-size", "keep at most so many `BYTES` of commits for followers that were away; negative no limit")
 	cmd.Flags().DurationVar(&logAge, "log-age", replica.DefaultLogAge, "and none older than this `DURATION`; negative no limit")
 	cmd.Flags().BoolVar(&acceptLoss, "accept-data-loss", false, "start although something is missing from the store, in a new epoch")
 	cmd.Flags().BoolVar(&acceptStore, "accept-store", false, "start although the store holds foreign or changed keys, with what it holds, in a new epoch")

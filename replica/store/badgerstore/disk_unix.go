@@ -8,13 +8,14 @@ import (
 	"syscall"
 )
 
-// freeSpace returns the bytes that the file system of path has for us, or -1.
-func freeSpace(path string) int64 {
+// diskSpace returns the bytes that the file system of path has for us, and in
+// all, or -1.
+func diskSpace(path string) (free, size int64) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(path, &st); err != nil {
-		return -1
+		return -1, -1
 	}
-	return int64(st.Bavail) * int64(st.Bsize)
+	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize)
 }
 
 // allocated returns the bytes on disk that a file takes.

@@ -39,9 +39,11 @@ type Options struct {
 	Compress bool
 
 	// Reserve is the free space on the disk below which writes are refused
-	// with store.ErrNoSpace, until there is a quarter more. If zero,
-	// DefaultReserve; if negative, the disk may fill up, and a full disk kills
-	// the process.
+	// with store.ErrNoSpace, until there is a quarter more, in bytes. If zero,
+	// DefaultReserve or a tenth of the volume, whichever is less. Whatever it
+	// says, as much as the tables in memory hold is kept free, too: they are
+	// still to be written out. If negative, the disk may fill up, and a full
+	// disk kills the process.
 	Reserve int64
 
 	// SkipVerify leaves out reading all of the database to check its checksums
@@ -76,9 +78,10 @@ const (
 	MinMemory     = 128 << 20
 )
 
-// DefaultReserve is the default of Options.Reserve, in bytes: room for the logs
-// of all tables in memory to grow, for the tables to be written out, and for
-// some to be merged. A merge in a database of many gigabytes can take more.
+// DefaultReserve is the default of Options.Reserve on a volume of 5 GiB and
+// more, in bytes: room for the logs of all tables in memory to grow, for the
+// tables to be written out, and for some to be merged. A merge in a database of
+// many gigabytes can take more.
 const DefaultReserve = 512 << 20
 
 // What one transaction of a Txn takes at most, as Badger counts it: an op costs

@@ -2,4 +2,4 @@
 
 package badgerstore
 
-func freeSpace(string) int64 { return -1 }
+func diskSpace(string) (free, size int64) { return -1, -1 }

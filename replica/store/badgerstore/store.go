@@ -122,7 +122,7 @@ func (s *Store) Info() store.Info {
 	info := store.Info{Path: s.path, Size: -1, Free: -1, Sync: s.sync, Head: s.found, Notes: s.notes}
 	if s.head != nil {
 		info.Size = s.size.get(s.path)
-		info.Free = freeSpace(s.path)
+		info.Free, _ = diskSpace(s.path)
 	}
 	return info
 }
