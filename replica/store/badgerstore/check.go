@@ -17,58 +17,82 @@ import (
 	"github.com/sdiff/sdiff/replica/store"
 )
 
-// A directory is what check has found in the directory of a database.
+// A directory is what inspect has found in the directory of a database.
 type directory struct {
 	path       string
 	tables     map[string]int64 // size of each *.sst by name
+	logs       map[string]int64 // size of each *.mem and *.vlog by name
 	manifest   bool
-	compressed bool // some table is
+	known      map[uint64]badger.TableManifest // what it names
+	torn       int64                           // bytes at its end that are not whole
+	unknown    []string                        // tables with content that it does not name, sorted
+	compressed bool                            // some table is
 	notes      []string
 }
 
 // check looks at a directory before Badger does, which takes many kinds of
 // damage for an older or an empty database, deletes what it does not know of,
-// and panics in goroutines over the rest. It returns an error that wraps
-// store.ErrCorrupt if the directory cannot be what a database left behind.
+// and panics in goroutines over the rest. It removes and puts aside what would
+// be in the way. It returns an error that wraps store.ErrCorrupt if the
+// directory cannot be what a database left behind.
 //
 // The end of the write-ahead logs cannot be judged here: only HEAD tells how
 // far they went. Nobody else may have the directory open meanwhile.
 func check(dir string, skipVerify bool) (*directory, error) {
-	d := &directory{path: dir, tables: make(map[string]int64)}
+	d, err := inspect(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.tidy(); err != nil {
+		return nil, err
+	}
+	return d, verifyTables(dir, d.known, skipVerify)
+}
+
+// inspect is the part of check that changes nothing: names, sizes and MANIFEST.
+// With an error it returns what it has found so far, or nil.
+func inspect(dir string) (*directory, error) {
+	d := &directory{path: dir, tables: make(map[string]int64), logs: make(map[string]int64)}
 	if err := d.list(); err != nil {
 		return nil, err
 	}
 	if !d.manifest {
 		for name, size := range d.tables {
 			if size > 0 {
-				return nil, fmt.Errorf("%w: there are tables such as %s in %s, but no MANIFEST", store.ErrCorrupt, name, dir)
+				return d, fmt.Errorf("%w: there are tables such as %s in %s, but no MANIFEST", store.ErrCorrupt, name, dir)
 			}
 		}
 		return d, nil
 	}
 	m, err := d.readManifest()
 	if err != nil {
-		return nil, err
+		return d, err
 	}
+	d.known = m.Tables
 	for id, t := range m.Tables {
 		name := table.IDToFilename(id)
 		size, ok := d.tables[name]
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("%w: the table %s is missing from %s", store.ErrCorrupt, name, dir)
+			return d, fmt.Errorf("%w: the table %s is missing from %s", store.ErrCorrupt, name, dir)
 		case t.KeyID != 0:
-			return nil, errors.New("the database is encrypted: open it yourself and use New")
+			return d, errors.New("the database is encrypted: open it yourself and use New")
 		case size < minTable:
-			return nil, fmt.Errorf("%w: the table %s has %d bytes", store.ErrCorrupt, name, size)
+			return d, fmt.Errorf("%w: the table %s has %d bytes", store.ErrCorrupt, name, size)
 		}
 		d.compressed = d.compressed || t.Compression != options.None
 	}
-	return d, verifyTables(dir, m.Tables, skipVerify)
+	for name, size := range d.tables {
+		id, ok := table.ParseFileID(name)
+		if _, known := m.Tables[id]; ok && size > 0 && !known {
+			d.unknown = append(d.unknown, name)
+		}
+	}
+	slices.Sort(d.unknown)
+	return d, nil
 }
 
-// list reads the names and removes write-ahead and value logs without content:
-// a kill between the making or removing of one leaves it so, and Badger then
-// fails to open once.
+// list reads the names and sizes.
 func (d *directory) list() error {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
@@ -86,13 +110,7 @@ func (d *directory) list() error {
 		case ".sst":
 			d.tables[name] = info.Size()
 		case ".mem", ".vlog":
-			if info.Size() > 0 {
-				continue
-			}
-			if err := os.Remove(filepath.Join(d.path, name)); err != nil {
-				return err
-			}
-			d.notes = append(d.notes, fmt.Sprintf("removed %s, which was empty, as a kill at the wrong moment leaves it", name))
+			d.logs[name] = info.Size()
 		default:
 			d.manifest = d.manifest || name == badger.ManifestFilename
 		}
@@ -100,10 +118,7 @@ func (d *directory) list() error {
 	return nil
 }
 
-// readManifest reads the list of tables. If its last entry is cut short, as
-// after a power cut, Badger goes on with the entries before it and deletes the
-// tables that it then knows nothing of. If that was not a power cut they are
-// all that is left of the data, so they are put aside.
+// readManifest reads the list of tables.
 func (d *directory) readManifest() (m badger.Manifest, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -127,49 +142,68 @@ func (d *directory) readManifest() (m badger.Manifest, err error) {
 		}
 		return m, fmt.Errorf("%w: %w", store.ErrCorrupt, err)
 	}
-	if end < info.Size() {
-		return m, d.putAside(m, info.Size()-end)
-	}
+	d.torn = max(0, info.Size()-end)
 	return m, nil
 }
 
-// putAside links the tables that the manifest does not name, and the manifest,
-// into a new directory below that of the database.
-func (d *directory) putAside(m badger.Manifest, cut int64) error {
-	var unknown []string
-	for name, size := range d.tables {
-		id, ok := table.ParseFileID(name)
-		if !ok || size == 0 {
-			continue
-		}
-		if _, known := m.Tables[id]; !known {
-			unknown = append(unknown, name)
+// empty returns the write-ahead and value logs without content, sorted: a kill
+// between the making or removing of one leaves it so, and Badger then fails to
+// open once.
+func (d *directory) empty() []string {
+	var names []string
+	for name, size := range d.logs {
+		if size == 0 {
+			names = append(names, name)
 		}
 	}
-	note := fmt.Sprintf("the last %d bytes of MANIFEST are not whole", cut)
-	if len(unknown) == 0 {
+	slices.Sort(names)
+	return names
+}
+
+// tidy removes empty logs. If the last entry of MANIFEST is cut short, as after
+// a power cut, Badger goes on with the entries before it and deletes the tables
+// that it then knows nothing of. If that was not a power cut they are all that
+// is left of the data, so they are put aside.
+func (d *directory) tidy() error {
+	for _, name := range d.empty() {
+		if err := os.Remove(filepath.Join(d.path, name)); err != nil {
+			return err
+		}
+		d.notes = append(d.notes, fmt.Sprintf("removed %s, which was empty, as a kill at the wrong moment leaves it", name))
+	}
+	if d.torn == 0 {
+		return nil
+	}
+	note := fmt.Sprintf("the last %d bytes of MANIFEST are not whole", d.torn)
+	if len(d.unknown) == 0 {
 		d.notes = append(d.notes, note)
 		return nil
 	}
-	slices.Sort(unknown)
+	aside, err := d.putAside()
+	if err != nil {
+		return fmt.Errorf("put tables aside: %w", err)
+	}
+	d.notes = append(d.notes, fmt.Sprintf("%s; %d tables that it does not name were put aside in %s", note, len(d.unknown), aside))
+	return nil
+}
+
+// putAside links the tables that the manifest does not name, and the manifest,
+// into a new directory below that of the database, which it returns.
+func (d *directory) putAside() (string, error) {
 	aside := filepath.Join(d.path, "put-aside-"+time.Now().UTC().Format("20060102T150405.000"))
 	if err := os.Mkdir(aside, 0o700); err != nil {
-		return err
+		return "", err
 	}
 	manifest, err := os.ReadFile(filepath.Join(d.path, badger.ManifestFilename))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(aside, badger.ManifestFilename), manifest, 0o600)
 	}
-	for _, name := range unknown {
+	for _, name := range d.unknown {
 		if err == nil {
 			err = os.Link(filepath.Join(d.path, name), filepath.Join(aside, name))
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("put tables aside: %w", err)
-	}
-	d.notes = append(d.notes, fmt.Sprintf("%s; %d tables that it does not name were put aside in %s", note, len(unknown), aside))
-	return nil
+	return aside, err
 }
 
 // openBadger opens a database whose directory has been checked. It tries again

@@ -78,7 +78,7 @@ func TestEscape(t *testing.T) {
 // TestHeadSlots sees that a torn write of HEAD costs one transaction at most.
 func TestHeadSlots(t *testing.T) {
 	dir := t.TempDir()
-	h, err := openHead(dir, "")
+	h, err := openHead(dir, "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestHeadSlots(t *testing.T) {
 		if err := os.WriteFile(path, c.damage(bytes.Clone(good)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		h, err := openHead(dir, "")
+		h, err := openHead(dir, "", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +129,7 @@ func TestHeadSlots(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.f.Close()
-		again, err := openHead(dir, "")
+		again, err := openHead(dir, "", 0)
 		if err != nil || again.found == nil || *again.found != exampleHead(2) || again.note != "" {
 			t.Errorf("%s: after a write HEAD says %+v, %q, %v", c.name, again.found, again.note, err)
 		}

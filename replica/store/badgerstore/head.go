@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -81,27 +82,47 @@ type headFile struct {
 }
 
 // openHead opens or makes the file in dir. What is in it is changed by write
-// only.
-func openHead(dir, prefix string) (*headFile, error) {
-	path := filepath.Join(dir, headName(prefix))
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+// only. seq is the number of the database's newest transaction.
+func openHead(dir, prefix string, seq uint64) (*headFile, error) {
+	h, err := readHead(dir, prefix, seq)
+	if err != nil {
+		return nil, err
+	}
+	h.f, err = os.OpenFile(filepath.Join(dir, headName(prefix)), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	// The name too must survive a power cut, the first time at least.
 	if err := syncDir(dir); err != nil {
-		f.Close()
+		h.f.Close()
 		return nil, err
 	}
-	h := &headFile{f: f}
+	return h, nil
+}
+
+// readHead reads the file in dir, if there is one, and closes it.
+func readHead(dir, prefix string, seq uint64) (*headFile, error) {
+	h := &headFile{}
+	name := headName(prefix)
+	f, err := os.Open(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		if seq > 0 {
+			h.note = "the file " + name + " is missing: " + cannotTell
+		}
+		return h, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
 	var slots [2][slotBytes]byte
-	var valid, written int
+	var valid, written, bytes int
 	for i := range slots {
 		n, err := f.ReadAt(slots[i][:], int64(i)*slotAt)
 		if err != nil && !errors.Is(err, io.EOF) {
-			f.Close()
-			return nil, fmt.Errorf("read %s: %w", path, err)
+			return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 		}
+		bytes += n
 		if n > 0 && slots[i] != [slotBytes]byte{} {
 			written++
 		}
@@ -116,13 +137,22 @@ func openHead(dir, prefix string) (*headFile, error) {
 		}
 	}
 	switch {
+	case bytes == 0 && seq > 0:
+		h.note = "the file " + name + " is empty: " + cannotTell
 	case written > 0 && valid == 0:
-		h.note = "the file " + headName(prefix) + " is damaged: whether the database lost its end cannot be told"
+		h.note = "the file " + name + " is damaged: " + cannotTell
+	case valid == 0 && seq > 0:
+		h.note = "the file " + name + " is all zeroes: " + cannotTell
 	case valid < written:
-		h.note = "one of the two slots of " + headName(prefix) + " is damaged"
+		h.note = "one of the two slots of " + name + " is damaged"
+	case valid == 1 && seq > 1:
+		h.note = "one of the two slots of " + name + " is missing"
 	}
 	return h, nil
 }
+
+// cannotTell is what a HEAD that says nothing means.
+const cannotTell = "whether the database lost its end cannot be told"
 
 // write writes the head of the newest transaction to the slot whose turn it
 // is. The first write after open fills both, because what was found there may

@@ -19,6 +19,11 @@ func Open(dir string, opts ...Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openLocked(dir, opt, lock)
+}
+
+// openLocked opens a database under a lock, which it takes over.
+func openLocked(dir string, opt Options, lock *dirLock) (*Store, error) {
 	s := &Store{opt: opt, path: dir, sync: !opt.NoSync, owned: true, lock: lock}
 	if err := s.open(); err != nil {
 		if s.db != nil {
@@ -32,13 +37,20 @@ func Open(dir string, opts ...Options) (*Store, error) {
 
 // open opens the database under the lock.
 func (s *Store) open() error {
-	found, err := check(s.path, s.opt.SkipVerify)
+	s.log = s.opt.log()
+	tried, err := s.tryFirst()
 	if err != nil {
 		return err
 	}
-	s.log = s.opt.log()
+	found, err := check(s.path, s.opt.SkipVerify || tried)
+	if err != nil {
+		return err
+	}
 	for _, n := range found.notes {
 		s.note(n)
+	}
+	if err := removeClosed(s.path); err != nil {
+		return err
 	}
 	db, note, err := openBadger(badgerOptions(s.path, s.opt, found.compressed))
 	if err != nil {
@@ -69,7 +81,7 @@ func (e *InUseError) Error() string {
 // taken here instead, so that nobody opens it while it is being looked at.
 type dirLock struct {
 	f   *os.File
-	pid string // path of the file with the process id
+	pid string // path of the file with the process id; empty if that is another's
 }
 
 func lockDir(dir string) (*dirLock, error) {
@@ -97,7 +109,10 @@ func (l *dirLock) release() error {
 	if l == nil {
 		return nil
 	}
-	err := os.Remove(l.pid)
+	var err error
+	if l.pid != "" {
+		err = os.Remove(l.pid)
+	}
 	if cerr := l.f.Close(); err == nil {
 		err = cerr
 	}

@@ -51,6 +51,12 @@ type Options struct {
 	// for Open only.
 	SkipVerify bool
 
+	// First, if set, opens the database in a process of its own before Open does,
+	// unless it is new or as Close left it. A database that makes Badger end the
+	// process is then an error that wraps store.ErrCorrupt. It costs a second
+	// opening, but checksums are looked at once only. It is for Open only.
+	First First
+
 	// AcceptNoSync takes a database that does not sync its writes: Info then
 	// says that writes are not durable. It is for New only.
 	AcceptNoSync bool

@@ -25,9 +25,10 @@ type Store struct {
 	found  *store.Head
 	notes  []string
 
-	owned bool // Close closes the database
-	lock  *dirLock
-	gate  gate
+	owned    bool // Close closes the database
+	readOnly bool // it is a copy of what is in path
+	lock     *dirLock
+	gate     gate
 
 	// Of the goroutine that writes.
 	seq      uint64 // of the last transaction
@@ -95,14 +96,20 @@ func (s *Store) init(dir string) (err error) {
 	if dir == "" {
 		return nil
 	}
-	if s.head, err = openHead(dir, s.opt.Prefix); err != nil {
+	head := openHead
+	if s.readOnly {
+		head = readHead
+	}
+	if s.head, err = head(dir, s.opt.Prefix, s.seq); err != nil {
 		return err
 	}
 	s.found = s.head.found
 	if s.head.note != "" {
 		s.note(s.head.note)
-	} else if s.found == nil && s.seq > 0 {
-		s.note("the file " + headName(s.opt.Prefix) + " is missing: whether the database lost its end cannot be told")
+	}
+	if s.readOnly {
+		s.poisoned = errReadOnly
+		return nil
 	}
 	s.syncer.start(s.head.f, s.log)
 	return nil
@@ -146,8 +153,13 @@ func (s *Store) Close() error {
 		}
 	}
 	// HEAD last: it must never be durable before what it tells of.
-	if s.head != nil {
+	if s.head != nil && !s.readOnly {
 		errs = append(errs, s.syncer.stop(), s.head.f.Close())
+	}
+	if s.owned && !s.readOnly && errors.Join(errs...) == nil {
+		if err := writeClosed(s.path, time.Now()); err != nil {
+			s.log.Warn("the next start takes the store for one that was not closed", "error", err)
+		}
 	}
 	errs = append(errs, s.lock.release())
 	return errors.Join(errs...)

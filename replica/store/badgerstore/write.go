@@ -17,7 +17,7 @@ func (s *Store) Write(tx *store.Txn) error {
 	}
 	defer s.gate.leave()
 	if s.poisoned != nil {
-		return store.ErrPoisoned
+		return s.closedToWrites()
 	}
 	if err := s.limits.Check(tx); err != nil {
 		return err
@@ -47,6 +47,14 @@ func (s *Store) Write(tx *store.Txn) error {
 	}
 	s.writeHead(tx)
 	return nil
+}
+
+// closedToWrites says why nothing may be written.
+func (s *Store) closedToWrites() error {
+	if s.readOnly {
+		return s.poisoned
+	}
+	return store.ErrPoisoned
 }
 
 // poison ends writing: what is stored cannot be known any more.
@@ -216,7 +224,7 @@ func (s *Store) Trim(before uint64) (more bool, err error) {
 	}
 	defer s.gate.leave()
 	if s.poisoned != nil {
-		return false, store.ErrPoisoned
+		return false, s.closedToWrites()
 	}
 	txn := s.db.NewTransaction(true)
 	defer txn.Discard()
