@@ -309,15 +309,36 @@ type LogStatus struct {
 	Tail  uint64 `json:"tail"`  // the oldest offset in memory
 }
 
-// ScrubStatus describes the re-reading of the store in the background.
+// ScrubStatus describes the re-reading of the store in the background, and what
+// is known to be wrong with it.
 type ScrubStatus struct {
-	Running bool       `json:"running"`
-	Items   uint64     `json:"items"`  // read in the pass under way, or the last
-	Passes  uint64     `json:"passes"` // complete ones since the start
-	Last    *time.Time `json:"last,omitempty"`
-	// Found counts the keys that the store did not hold as it should, on
-	// demand or in the background.
-	Found uint64 `json:"found"`
+	Running bool    `json:"running"`         // a pass is under way
+	Share   float64 `json:"share,omitempty"` // of a core; none if it is turned off
+	// Began is when the pass under way, or the last, began. Items and Bytes were
+	// read in it, Progress is the share of the keys that lie behind it, and ETA
+	// when it ends at its pace.
+	Began    *time.Time `json:"began,omitempty"`
+	Items    uint64     `json:"items"`
+	Bytes    uint64     `json:"bytes"`
+	Progress float64    `json:"progress"`
+	ETA      *time.Time `json:"eta,omitempty"`
+	// ItemsPerSecond and BytesPerSecond are the pace of that pass.
+	ItemsPerSecond float64 `json:"items_per_second"`
+	BytesPerSecond float64 `json:"bytes_per_second"`
+	// Passes counts the complete ones since the start, Last is when the last of
+	// them ended, and TookSeconds how long it took.
+	Passes      uint64     `json:"passes"`
+	Last        *time.Time `json:"last,omitempty"`
+	TookSeconds float64    `json:"took_seconds,omitempty"`
+	// Found counts the keys that the store did not hold as it should, found by
+	// the scrub, by Verify or by a read since the start; Bad, those known not to
+	// be mended yet, Keys at most 20 of them. On a master these are sent to
+	// nobody; on a follower the next repair mends them.
+	Found uint64   `json:"found"`
+	Bad   uint64   `json:"bad"`
+	Keys  []BadKey `json:"bad_keys,omitempty"`
+	// More says that Bad is a lower bound.
+	More  bool   `json:"bad_more,omitempty"`
 	Error string `json:"error,omitempty"`
 }
 
@@ -423,12 +444,6 @@ type VerifyReport struct {
 	Took time.Duration `json:"took_ns"`
 }
 
-// A BadKey is a key that the store does not hold as it should.
-type BadKey struct {
-	Key  []byte `json:"key"`
-	What string `json:"what"` // "missing", "extra" or "changed"
-}
-
 // An Observer is told of what happens, as it happens. Nil fields are fine. The
 // funcs are called on the replica's own goroutines and must return at once.
 type Observer struct {
@@ -440,4 +455,7 @@ type Observer struct {
 	Drift func(at stream.Position, own merkle.Summary)
 	// Repair is told how a repair ended.
 	Repair func(Report)
+	// Damage is told of keys that were found not to be in the store as they
+	// were written, and not known to be so before.
+	Damage func(keys []BadKey)
 }

@@ -117,17 +117,7 @@ func (f *Follower) addCommits(body []byte) error {
 // frame, which nobody changes.
 func (f *Follower) applyOps(ops []stream.Op) {
 	b := &f.batch
-	for i := range ops {
-		op := &ops[i]
-		var u undo
-		if op.Delete {
-			u.hash, u.had = f.tree.Delete(op.Key)
-		} else {
-			u.hash, u.had = f.tree.Put(op.Key, f.cfg.Hash.Hash(op.Key, op.Value))
-		}
-		u.key = op.Key
-		b.undo = append(b.undo, u)
-	}
+	b.undo = f.tree.apply(ops, b.undo)
 	f.touch(ops)
 	b.ops = append(b.ops, ops...)
 }
@@ -159,6 +149,10 @@ func (f *Follower) flush() error {
 		f.undoBatch()
 		return err
 	}
+	f.tree.settled()
+	if f.tree.Summary() == f.meta.Position.Fingerprint {
+		f.tree.clearMarks()
+	}
 	drift := b.drift
 	if b.unfed {
 		// Whoever has begun to watch since then has missed some of it.
@@ -184,7 +178,7 @@ func (f *Follower) flush() error {
 
 // undoBatch takes back what was applied to the tree and not stored.
 func (f *Follower) undoBatch() {
-	undoOps(f.tree, f.batch.undo)
+	f.tree.undo(f.batch.undo)
 	f.emptyBatch()
 }
 
@@ -231,8 +225,11 @@ func (f *Follower) gotHead(h head) error {
 		f.progress, f.link.catching = f.contact, false
 		if own := f.tree.Summary(); own != h.pos.Fingerprint {
 			f.noticeDrift(driftAt{h.pos, own})
-		} else if f.drift.found && f.sync == nil {
-			f.drift = driftState{} // healed by what was written since
+		} else {
+			f.tree.clearMarks()
+			if f.drift.found && f.sync == nil {
+				f.drift = driftState{} // healed by what was written since
+			}
 		}
 	}
 	f.publish()
@@ -272,25 +269,16 @@ func (f *Follower) applyRepair(ops []stream.Op, change func(*store.Meta)) error 
 	if len(f.batch.undo) > 0 {
 		return &fatalError{errors.New("BUG: a repair over a batch that is not stored")}
 	}
-	var undone []undo
-	for i := range ops {
-		op := &ops[i]
-		u := undo{key: op.Key}
-		if op.Delete {
-			u.hash, u.had = f.tree.Delete(op.Key)
-		} else {
-			u.hash, u.had = f.tree.Put(op.Key, f.cfg.Hash.Hash(op.Key, op.Value))
-		}
-		undone = append(undone, u)
-	}
+	undone := f.tree.apply(ops, nil)
 	tx := store.Txn{Ops: ops, Meta: f.meta}
 	if change != nil {
 		change(&tx.Meta)
 	}
 	if err := f.write(&tx); err != nil {
-		undoOps(f.tree, undone)
+		f.tree.undo(undone)
 		return err
 	}
+	f.tree.settled()
 	if f.feed.wanted() && len(ops) > 0 {
 		f.feed.add([]fed{{pos: f.meta.Position, ops: cloneOps(ops), repair: true}})
 	}

@@ -244,21 +244,25 @@ func TestL6WatcherIsNotToldOfAWriteThatFailed(t *testing.T) {
 	})
 }
 
-// A watcher finds the log trimmed also when that happens while it looks.
-func TestWatchOfATrimmedLog(t *testing.T) {
+// S3: what a damaged log has lost is neither trimmed nor skipped for a watcher.
+func TestS3WatchOfALogWithAHole(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		st := store.NewMemory()
 		m := startMaster(t, st, replica.MasterConfig{TailBytes: 1})
 		for i := range 5 {
 			m.put(fmt.Sprint("key", i), "v")
 		}
-		if _, err := st.Trim(4); err != nil {
+		if _, err := st.Trim(4); err != nil { // behind the master's back
 			t.Fatal(err)
 		}
+		n := 0
 		for _, err := range m.Watch(t.Context(), 2) {
-			if !errors.Is(err, replica.ErrTrimmed) {
-				t.Errorf("Watch = %v, want ErrTrimmed", err)
+			if n++; !errors.Is(err, store.ErrCorrupt) || errors.Is(err, replica.ErrTrimmed) {
+				t.Errorf("Watch = %v, want ErrCorrupt", err)
 			}
+		}
+		if n != 1 {
+			t.Errorf("Watch yielded %d times, want the error alone", n)
 		}
 	})
 }

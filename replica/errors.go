@@ -38,7 +38,8 @@ var (
 	// that is not the user's.
 	ErrKey = errors.New("bad key")
 	// ErrDamaged is wrapped by the error of a master that refuses to start
-	// because its store does not hold what it should. See also store.ErrCorrupt.
+	// because its store does not hold what it should, and by that of a read that
+	// meets such a key. See also store.ErrCorrupt.
 	ErrDamaged = errors.New("the store does not hold what it should")
 )
 
@@ -73,6 +74,26 @@ func (e *DamageError) Error() string {
 
 // Unwrap returns ErrDamaged.
 func (e *DamageError) Unwrap() error { return ErrDamaged }
+
+// A DamagedKeyError is returned by reads that meet a key which the store does
+// not hold as it was written. It wraps ErrDamaged and store.ErrCorrupt. On a
+// follower the next repair mends it; on a master the key is sent to nobody until
+// it is written again. Its text does not hold the key.
+type DamagedKeyError struct {
+	Key  []byte
+	What string // as in BadKey
+}
+
+func (e *DamagedKeyError) Error() string {
+	return "the store does not hold a key as it was written: " + e.What
+}
+
+// Unwrap returns ErrDamaged and store.ErrCorrupt.
+func (e *DamagedKeyError) Unwrap() []error { return []error{ErrDamaged, store.ErrCorrupt} }
+
+// errManyDamaged says that a key is absent in a copy that has lost more keys
+// than it can name.
+var errManyDamaged = fmt.Errorf("%w: more keys are damaged than are remembered, this may be one", ErrDamaged)
 
 // An IdentityError says that a store or a peer is not the one it should be.
 type IdentityError struct {

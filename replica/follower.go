@@ -37,10 +37,11 @@ type Follower struct {
 	heads   clockwork
 	life    lifecycle
 	feed    feed
-	scrub   scrubber
+	scrub   *scrubber // set before readyc is closed
+	reads   reader
 
 	// owned by loop
-	tree    *merkle.Tree
+	tree    *liveTree
 	heap    treeSize
 	meta    store.Meta
 	batch   batch
@@ -108,17 +109,18 @@ func (f *Follower) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	f.tree, f.meta, f.doubt = o.tree, o.meta, o.doubt
+	f.tree, f.meta, f.doubt = newLiveTree(o.tree, f.cfg.Hash, true), o.meta, o.doubt
 	if o.doubt != "" {
 		f.cfg.Logger.Warn("the store does not hold what it should: the next repair mends it", "found", o.doubt)
 	}
-	f.scrub = scrubber{hash: f.cfg.Hash, view: f.view, found: f.tellScrub}
+	f.scrub = newScrubber(f.tree, f.cfg.Scrub, f.view, f.tellScrub)
+	f.reads = reader{st: f.st, tree: f.tree, view: f.view, found: f.tellRead}
 	f.progress = time.Now() // of this Run, none yet
 	f.publish()
 	close(f.readyc)
 	ctx, cancel := context.WithCancelCause(ctx)
 	if f.cfg.Scrub > 0 {
-		f.wg.Go(func() { f.scrub.run(ctx, f.cfg.Scrub) })
+		f.wg.Go(func() { f.scrub.run(ctx) })
 	}
 	err = f.loop(ctx)
 	cancel(err)
@@ -167,7 +169,7 @@ func (f *Follower) loop(ctx context.Context) error {
 		case p := <-f.takenc:
 			f.taken(p)
 		case s := <-f.badc:
-			err = f.correct(s.bad)
+			err = f.correct(s)
 			close(s.donec)
 		case now := <-tick.C:
 			err = f.beat(now)
@@ -235,7 +237,7 @@ func (f *Follower) publish() {
 		pos: f.meta.Position, own: f.tree.Summary(), head: f.head,
 		dataset: f.meta.Dataset, complete: f.meta.Complete, served: !f.meta.Position.IsZero(),
 		history: f.meta.History, contact: f.contact, progress: f.progress,
-		treeHeap: f.heap.of(f.tree), last: f.last,
+		treeHeap: f.heap.of(f.tree.Tree), last: f.last,
 	}
 	if f.link != nil {
 		s.address = f.link.peer.conn.RemoteAddr()

@@ -360,6 +360,7 @@ func (y *followSync) same() error {
 		}
 	}
 	f.drift = driftState{}
+	f.tree.clearMarks()
 	if y.rep.Missing+y.rep.Extra+y.rep.Changed > 0 {
 		return y.end(Repaired, "")
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/sdiff/sdiff/internal/wire"
-	"github.com/sdiff/sdiff/merkle"
 	"github.com/sdiff/sdiff/replica/store"
 	"github.com/sdiff/sdiff/stream"
 )
@@ -24,13 +23,6 @@ type group struct {
 	bytes   int
 	view    store.View           // for Update, opened when first needed
 	overlay map[string]stream.Op // what the group changed, kept from the first Update on
-}
-
-// An undo takes back one op's effect on the tree.
-type undo struct {
-	key  []byte
-	hash uint64
-	had  bool
 }
 
 // group stores the request and all that wait behind it, as far as they fit one
@@ -139,18 +131,10 @@ func (w *writer) apply(r *request) bool {
 
 func (w *writer) applyOps(ops []stream.Op) {
 	g := &w.g
-	for i := range ops {
-		op := &ops[i]
-		var u undo
-		if op.Delete {
-			u.hash, u.had = w.tree.Delete(op.Key)
-		} else {
-			u.hash, u.had = w.tree.Put(op.Key, w.hash.Hash(op.Key, op.Value))
-		}
-		u.key = op.Key
-		g.undo = append(g.undo, u)
-		if g.overlay != nil {
-			g.overlay[string(op.Key)] = *op
+	g.undo = w.tree.apply(ops, g.undo)
+	if g.overlay != nil {
+		for i := range ops {
+			g.overlay[string(ops[i].Key)] = ops[i]
 		}
 	}
 }
@@ -175,7 +159,7 @@ func (w *writer) commit() error {
 	err := w.st.Write(&tx)
 	switch {
 	case errors.Is(err, store.ErrRefused):
-		undoOps(w.tree, g.undo)
+		w.tree.undo(g.undo)
 		for _, r := range g.reqs {
 			if r.err == nil {
 				r.pos, r.err = stream.Position{}, err
@@ -188,6 +172,7 @@ func (w *writer) commit() error {
 		return err
 	}
 	w.meta = tx.Meta
+	w.tree.settled()
 	if tx.Log != nil {
 		now := time.Now()
 		w.publish(now, "")
@@ -195,15 +180,4 @@ func (w *writer) commit() error {
 		w.tail.Append(*tx.Log)
 	}
 	return nil
-}
-
-// undoOps takes back, newest first, what a group did to the tree.
-func undoOps(t *merkle.Tree, list []undo) {
-	for i := len(list) - 1; i >= 0; i-- {
-		if u := list[i]; u.had {
-			t.Put(u.key, u.hash)
-		} else {
-			t.Delete(u.key)
-		}
-	}
 }

@@ -40,7 +40,8 @@ type Master struct {
 	// set before readyc is closed
 	w         *writer
 	followers *registry
-	scrub     scrubber
+	scrub     *scrubber
+	reads     reader
 
 	wg    sync.WaitGroup // short-lived helpers of sessions
 	slots chan struct{}  // comparisons being served
@@ -90,7 +91,9 @@ func (m *Master) Run(ctx context.Context) (err error) {
 	}
 	m.ages.note(o.meta.Position.Offset, time.Now())
 	m.w = newWriter(m.st, m.cfg, o, &m.ages)
-	m.scrub = scrubber{hash: m.cfg.Hash, view: m.w.view, found: m.damaged}
+	m.scrub = newScrubber(m.w.tree, m.cfg.Scrub, m.w.view, func(_ context.Context, bad []mismatch) { m.damaged(bad, false) })
+	m.w.found = func(bad mismatch) { m.damaged([]mismatch{bad}, true) }
+	m.reads = reader{st: m.st, tree: m.w.tree, view: m.w.view, found: func(_ context.Context, bad []mismatch) { m.damaged(bad, true) }}
 	close(m.readyc)
 	m.life.set(Serving, "")
 
@@ -116,7 +119,7 @@ func (m *Master) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return m.keepTrimmed(gctx) })
 	g.Go(func() error { return m.keepRanges(gctx) })
 	if m.cfg.Scrub > 0 {
-		g.Go(func() error { return m.scrub.run(gctx, m.cfg.Scrub) })
+		g.Go(func() error { return m.scrub.run(gctx) })
 	}
 	if m.cfg.Listener != nil {
 		g.Go(func() error { return m.accept(gctx) })
@@ -138,10 +141,22 @@ func (m *Master) loadFollowers() error {
 	return m.followers.load(v)
 }
 
-// damaged is told by the scrub of keys that the store does not hold as it
-// should. They are not sent to anyone: see serveSync.put.
-func (m *Master) damaged(_ context.Context, bad []mismatch) {
-	m.cfg.Logger.Error("a scrub found damaged keys: they are not sent to followers", "keys", len(bad), "first", bad[0].what())
+// damaged is told by the scrub, and by reads, of keys that the store does not
+// hold as it should. They are not sent to anyone: see serveSync.put.
+func (m *Master) damaged(bad []mismatch, reading bool) {
+	news := m.w.tree.noteBad(bad)
+	m.scrub.met(len(news), reading)
+	if len(news) == 0 {
+		return
+	}
+	m.cfg.Logger.Error("the store does not hold keys as they were written: they are not sent to followers until they are written again", "keys", len(news), "first", news[0].what())
+	if m.cfg.Observer.Damage != nil {
+		named := make([]BadKey, len(news))
+		for i, b := range news {
+			named[i] = BadKey{b.key, b.what()}
+		}
+		m.cfg.Observer.Damage(named)
+	}
 }
 
 // Ready is closed when the tree is built and followers are served.

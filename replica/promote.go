@@ -107,7 +107,7 @@ func Restore(ctx context.Context, master, follower store.Store, hash merkle.Hash
 	if here, there := from.meta.Position.Offset, to.meta.Position.Offset; here < there && !anyway {
 		return Report{}, fmt.Errorf("the follower: %w: it stands at offset %d, the master at %d", ErrIncomplete, here, there)
 	}
-	r := restorer{ctx: ctx, master: master, follower: follower, from: from, to: to, lim: master.Limits()}
+	r := restorer{ctx: ctx, master: master, follower: follower, hash: hash, from: from, to: to, lim: master.Limits()}
 	r.rep.Start, r.rep.Before = time.Now(), to.tree.Summary().String()
 	if err := r.run(); err != nil {
 		return r.rep, err
@@ -119,6 +119,7 @@ func Restore(ctx context.Context, master, follower store.Store, hash merkle.Hash
 type restorer struct {
 	ctx              context.Context
 	master, follower store.Store
+	hash             merkle.Hasher
 	from, to         opened
 	lim              store.Limits
 	rep              Report
@@ -153,6 +154,8 @@ func (r *restorer) run() error {
 		same := more && bytes.Equal(key, k)
 		switch {
 		case bad != nil:
+		case r.hash.Hash(k, value) != want:
+			bad = fmt.Errorf("the follower: %w: a value is not what it was when the tree was built", store.ErrCorrupt)
 		case same && hash == want:
 		case same:
 			r.rep.Changed++

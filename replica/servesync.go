@@ -331,7 +331,11 @@ func (y *serveSync) put(c *chunkWriter, key, value []byte, hash uint64, there bo
 	}
 	c.unsendable(key)
 	y.unsendable++
-	y.s.m.cfg.Logger.Error("the store does not hold a key as the tree has it: it is not sent", "key_bytes", len(key))
+	bad := mismatch{key: bytes.Clone(key), want: hash, inTree: true, inStore: there}
+	if there {
+		bad.have = y.s.m.cfg.Hash.Hash(key, value)
+	}
+	y.s.m.damaged([]mismatch{bad}, true)
 }
 
 // Bounds of what is looked at of a range in one go: items, and bytes of keys,
@@ -370,7 +374,7 @@ func (y *serveSync) fillRange(c *chunkWriter, v view, f diff.Finding) (more bool
 	i, full := 0, false
 	err = v.store.Ascend(lo, hi, func(key, value []byte) bool {
 		for i < len(keys) && bytes.Compare(keys[i], key) < 0 {
-			y.put(c, keys[i], nil, 0, false)
+			y.putAlone(c, v, keys[i], hashes[i])
 			i++
 		}
 		if full = c.w.Len() >= y.size || c.items >= chunkItems; full {
@@ -395,7 +399,7 @@ func (y *serveSync) fillRange(c *chunkWriter, v view, f diff.Finding) (more bool
 		return true, nil
 	}
 	for ; i < len(keys); i++ {
-		y.put(c, keys[i], nil, 0, false)
+		y.putAlone(c, v, keys[i], hashes[i])
 	}
 	y.from = end
 	return end != nil, nil
@@ -408,10 +412,15 @@ func (y *serveSync) fillOneByOne(c *chunkWriter, v view, keys [][]byte, hashes [
 		if i > 0 && (c.w.Len() >= y.size || c.items >= chunkItems) {
 			return i
 		}
-		value, err := v.store.Get(key)
-		y.put(c, key, value, hashes[i], err == nil)
+		y.putAlone(c, v, key, hashes[i])
 	}
 	return len(keys)
+}
+
+// putAlone adds a key that an iteration of the store did not meet.
+func (y *serveSync) putAlone(c *chunkWriter, v view, key []byte, hash uint64) {
+	value, err := v.store.Get(key)
+	y.put(c, key, value, hash, err == nil)
 }
 
 // sendKeys queues a chunk of the keys found, for a comparison that is to

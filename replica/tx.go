@@ -2,8 +2,10 @@ package replica
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 
@@ -21,6 +23,8 @@ import (
 type Tx struct {
 	lim   store.Limits
 	view  store.View
+	tree  *liveTree // that of the view, but for the keys in under
+	found func(mismatch)
 	under map[string]stream.Op // what the group changed before
 	own   map[string]stream.Op
 	ops   []stream.Op
@@ -58,8 +62,8 @@ func (t *Tx) add(op stream.Op) error {
 	return nil
 }
 
-// Get returns a key's value, or ErrNotFound. The slice is valid during the
-// call of Update and must not be changed.
+// Get returns a key's value, or ErrNotFound, or a *DamagedKeyError as Master.Get
+// does. The slice is valid during the call of Update and must not be changed.
 func (t *Tx) Get(key []byte) ([]byte, error) {
 	for _, layer := range []map[string]stream.Op{t.own, t.under} {
 		if op, ok := layer[string(key)]; ok {
@@ -69,12 +73,30 @@ func (t *Tx) Get(key []byte) ([]byte, error) {
 			return op.Value, nil
 		}
 	}
-	return t.view.Get(key)
+	value, err := t.view.Get(key)
+	if errors.Is(err, errTxOver) {
+		return nil, err
+	}
+	bad, other := compareItem(t.tree, t.tree.hash, key, value, err)
+	switch {
+	case other != nil:
+		return nil, other
+	case bad != nil:
+		return nil, t.damaged(*bad)
+	}
+	return value, err
+}
+
+// damaged notes what was found, and returns it as an error.
+func (t *Tx) damaged(m mismatch) error {
+	t.found(m)
+	return &DamagedKeyError{m.key, m.what()}
 }
 
 // Ascend calls fn for every key from lo on, in byte order, up to but without
-// hi (nil: to the end), until fn returns false. The slices are valid during
-// the call only. fn must not write to the Tx.
+// hi (nil: to the end), until fn returns false. Where a key is damaged or
+// missing it ends with a *DamagedKeyError. The slices are valid during the call
+// only. fn must not write to the Tx.
 func (t *Tx) Ascend(lo, hi []byte, fn func(key, value []byte) bool) error {
 	changed := t.changed(lo, hi)
 	goOn := true
@@ -87,21 +109,89 @@ func (t *Tx) Ascend(lo, hi []byte, fn func(key, value []byte) bool) error {
 			changed = changed[1:]
 		}
 	}
+	walk := t.walk(lo, hi)
+	defer walk.stop()
+	var bad error
 	err := t.view.Ascend(lo, hi, func(key, value []byte) bool {
-		emit(key)
-		if goOn && len(changed) > 0 && bytes.Equal(changed[0].Key, key) {
-			return true // emitted before the next key, in its new state
+		if t.touched(key) {
+			emit(key)
+			return goOn // it is emitted before the next key, in its new state
 		}
-		if goOn {
+		if bad = walk.meet(key, value); bad != nil {
+			return false
+		}
+		if emit(key); goOn {
 			goOn = fn(key, value)
 		}
 		return goOn
 	})
+	if err = cmp.Or(bad, err); err == nil && goOn {
+		err = walk.end()
+	}
 	if err != nil {
 		return err
 	}
 	emit(nil)
 	return nil
+}
+
+// touched reports whether the group or the Tx has changed a key.
+func (t *Tx) touched(key []byte) bool {
+	_, own := t.own[string(key)]
+	_, under := t.under[string(key)]
+	return own || under
+}
+
+// A treeWalk goes through a tree's keys beside an iteration of a store, so that
+// a key which the store has lost is missed when the next one comes. Keys that
+// the Tx or its group has changed are none of its business.
+type treeWalk struct {
+	t    *Tx
+	next func() ([]byte, uint64, bool)
+	stop func()
+	key  []byte
+	hash uint64
+	ok   bool
+}
+
+func (t *Tx) walk(lo, hi []byte) *treeWalk {
+	if t.tree == nil {
+		return &treeWalk{stop: func() {}}
+	}
+	w := &treeWalk{t: t}
+	w.next, w.stop = iter.Pull2(func(yield func([]byte, uint64) bool) { t.tree.Ascend(lo, hi, yield) })
+	w.step()
+	return w
+}
+
+// step goes to the next key that was not changed.
+func (w *treeWalk) step() {
+	for w.key, w.hash, w.ok = w.next(); w.ok && w.t.touched(w.key); {
+		w.key, w.hash, w.ok = w.next()
+	}
+}
+
+// meet takes the next item of the store, whose key was not changed.
+func (w *treeWalk) meet(key, value []byte) error {
+	have := w.t.tree.hash.Hash(key, value)
+	switch {
+	case w.ok && bytes.Compare(w.key, key) < 0:
+		return w.end() // it should have come before this one
+	case !w.ok || !bytes.Equal(w.key, key):
+		return w.t.damaged(mismatch{key: bytes.Clone(key), have: have, inStore: true})
+	case have != w.hash:
+		return w.t.damaged(mismatch{key: bytes.Clone(key), want: w.hash, have: have, inTree: true, inStore: true})
+	}
+	w.step()
+	return nil
+}
+
+// end is called when the store has nothing more.
+func (w *treeWalk) end() error {
+	if !w.ok {
+		return nil
+	}
+	return w.t.damaged(mismatch{key: bytes.Clone(w.key), want: w.hash, inTree: true})
 }
 
 // changed returns the newest op of every key in a range that the group or the
@@ -134,12 +224,12 @@ func (w *writer) runTx(fn func(*Tx) error) (ops []stream.Op, err error) {
 			g.overlay[string(op.Key)] = op
 		}
 	}
-	t := &Tx{lim: w.lim, view: g.view, under: g.overlay, own: make(map[string]stream.Op)}
+	t := &Tx{lim: w.lim, view: g.view, tree: w.tree, found: w.found, under: g.overlay, own: make(map[string]stream.Op)}
 	defer func() {
 		if p := recover(); p != nil {
 			ops, err = nil, fmt.Errorf("panic in the function of Update: %v", p)
 		}
-		t.view, t.ops, t.own, t.under = closedView{}, nil, nil, nil
+		t.view, t.tree, t.ops, t.own, t.under = closedView{}, nil, nil, nil, nil
 	}()
 	if err := fn(t); err != nil {
 		return nil, err

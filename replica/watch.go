@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/sdiff/sdiff/replica/store"
 	"github.com/sdiff/sdiff/stream"
 )
 
@@ -16,7 +17,8 @@ import (
 // the next commit. ErrTrimmed says that the log no longer holds the offset,
 // ErrAhead that it lies beyond the next commit. A watcher that is slow costs
 // the master nothing; one that is slower than the log is trimmed ends with
-// ErrTrimmed. An error is the last thing it yields.
+// ErrTrimmed, and one that meets a hole in a damaged log with store.ErrCorrupt.
+// An error is the last thing it yields.
 func (m *Master) Watch(ctx context.Context, from uint64) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		if err := m.watch(ctx, from, yield); err != nil {
@@ -97,13 +99,19 @@ func (m *Master) records(from uint64) ([]stream.Record, error) {
 		bytes += len(rec.Body)
 		return bytes < outboundBytes
 	})
-	if err == nil {
-		err = bad
+	if len(recs) > 0 {
+		return recs, nil // what is wrong behind them is met next
 	}
-	if err == nil && len(recs) == 0 {
-		err = fmt.Errorf("%w: offset %d", ErrTrimmed, from)
+	if err = errors.Join(err, bad); err == nil {
+		err = errors.New("it is not there")
 	}
-	return recs, err
+	switch start := m.w.state.Load().logStart.Offset; {
+	case from <= start:
+		return nil, fmt.Errorf("%w: asked for %d, the log starts at %d", ErrTrimmed, from, start+1)
+	case errors.Is(err, store.ErrClosed):
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w: the log cannot be read at %d: %w", store.ErrCorrupt, from, err)
 }
 
 func yieldRecord(epoch stream.Epoch, rec stream.Record, yield func(Change, error) bool) error {

@@ -33,7 +33,6 @@ const (
 type writer struct {
 	// immutable
 	st   store.Store
-	hash merkle.Hasher
 	lim  store.Limits
 	log  *slog.Logger
 	tail *stream.Tail
@@ -45,10 +44,11 @@ type writer struct {
 	trimc chan trim
 	room  *semaphore.Weighted
 	state atomic.Pointer[published]
-	donec chan struct{} // closed when the loop has ended
+	donec chan struct{}  // closed when the loop has ended
+	found func(mismatch) // told of damage that an Update meets
 
 	// owned by loop
-	tree     *merkle.Tree
+	tree     *liveTree
 	meta     store.Meta
 	held     *request // did not fit the last group
 	trimming uint64   // log records before it are to be removed; 0 is none
@@ -102,7 +102,7 @@ type request struct {
 
 func newWriter(st store.Store, cfg MasterConfig, o opened, ages *clockwork) *writer {
 	w := &writer{
-		st: st, hash: cfg.Hash, lim: limitsOf(st), log: cfg.Logger,
+		st: st, lim: limitsOf(st), log: cfg.Logger,
 		tail:  stream.NewTail(cfg.TailBytes),
 		ages:  ages,
 		reqc:  make(chan *request, queuedRequests),
@@ -110,7 +110,8 @@ func newWriter(st store.Store, cfg MasterConfig, o opened, ages *clockwork) *wri
 		trimc: make(chan trim),
 		room:  semaphore.NewWeighted(queuedBytes),
 		donec: make(chan struct{}),
-		tree:  o.tree,
+		tree:  newLiveTree(o.tree, cfg.Hash, false),
+		found: func(mismatch) {},
 		meta:  o.meta,
 	}
 	w.tail.Reset(o.meta.Position.Offset + 1)
@@ -232,7 +233,7 @@ func (w *writer) publish(at time.Time, readOnly string) {
 	w.state.Store(&published{
 		pos: w.meta.Position, logStart: w.meta.LogStart, logBytes: w.meta.LogBytes,
 		history: w.meta.History, dataset: w.meta.Dataset, at: at,
-		keys: w.tree.Summary().Count, treeHeap: w.heap.of(w.tree), readOnly: readOnly,
+		keys: w.tree.Summary().Count, treeHeap: w.heap.of(w.tree.Tree), readOnly: readOnly,
 	})
 }
 

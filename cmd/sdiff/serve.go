@@ -87,11 +87,11 @@ func (a *app) serve(ctx context.Context, flags *storeFlags, cfg replica.MasterCo
 // A master is a replica.Master as the control server wants it.
 type master struct{ *replica.Master }
 
-// Remove deletes a key that is there. Nothing else commits between the look
-// and the deletion.
+// Remove deletes a key that is there, damaged or not. Nothing else commits
+// between the look and the deletion.
 func (m master) Remove(ctx context.Context, key []byte) (stream.Position, error) {
 	return m.Update(ctx, func(tx *replica.Tx) error {
-		if _, err := tx.Get(key); err != nil {
+		if _, err := tx.Get(key); err != nil && !errors.Is(err, replica.ErrDamaged) {
 			return err
 		}
 		return tx.Delete(key)

@@ -1,0 +1,46 @@
+package replica
+
+import (
+	"encoding/json"
+	"unicode/utf8"
+)
+
+// A BadKey is a key that the store does not hold as it should. In JSON the key
+// is "key" if it is text, and otherwise "key64", in base64.
+type BadKey struct {
+	Key  []byte
+	What string // "missing", "extra", "changed" or "unreadable"
+}
+
+type jsonKey struct {
+	Key   *string `json:"key,omitempty"`
+	Key64 []byte  `json:"key64,omitempty"`
+	What  string  `json:"what"`
+}
+
+func newJSONKey(key []byte, what string) jsonKey {
+	if utf8.Valid(key) {
+		return jsonKey{Key: new(string(key)), What: what}
+	}
+	return jsonKey{Key64: key, What: what}
+}
+
+func (k jsonKey) bytes() []byte {
+	if k.Key != nil {
+		return []byte(*k.Key)
+	}
+	return k.Key64
+}
+
+// MarshalJSON encodes the key as described above.
+func (k BadKey) MarshalJSON() ([]byte, error) { return json.Marshal(newJSONKey(k.Key, k.What)) }
+
+// UnmarshalJSON decodes what MarshalJSON encodes.
+func (k *BadKey) UnmarshalJSON(b []byte) error {
+	var j jsonKey
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	k.Key, k.What = j.bytes(), j.What
+	return nil
+}
