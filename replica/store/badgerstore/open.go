@@ -1,7 +1,9 @@
 package badgerstore
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +14,7 @@ import (
 // than one panics.
 func Open(dir string, opts ...Options) (*Store, error) {
 	opt := only(opts)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
 	lock, err := lockDir(dir)
@@ -20,6 +22,28 @@ func Open(dir string, opts ...Options) (*Store, error) {
 		return nil, err
 	}
 	return openLocked(dir, opt, lock)
+}
+
+// makeDir makes a directory and those above it, and makes the names of those
+// that are new durable: what is in them would be lost with them.
+func makeDir(dir string) error {
+	var above []string // of new directories
+	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); err == nil || d == filepath.Dir(d) {
+			break
+		}
+		above = append(above, filepath.Dir(d))
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, d := range above {
+		// A directory that may be written and not read cannot be synced.
+		if err := syncDir(d); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	return nil
 }
 
 // openLocked opens a database under a lock, which it takes over.

@@ -41,6 +41,14 @@ func (s *Store) Write(tx *store.Txn) error {
 	if err := txn.Commit(); err != nil {
 		return s.poison("commit", err)
 	}
+	if s.seq == 0 && !s.sync {
+		// Who does not sync may lose what was written, but not which dataset it
+		// is: or an empty one under a new name is taken for the master of old.
+		// Nothing has been rotated yet, so this syncs all there is.
+		if err := s.db.Sync(); err != nil {
+			return s.poison("sync the first transaction", err)
+		}
+	}
 	s.seq++
 	if tx.Log != nil {
 		s.trimmed = min(s.trimmed, tx.Log.First)
