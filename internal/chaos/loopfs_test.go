@@ -26,8 +26,14 @@ type disk struct {
 // skips the test where there is no root or no loop device.
 func loopFS(t testing.TB, megabytes int, mkfsArgs ...string) *disk {
 	t.Helper()
+	return loopFSIn(t, t.TempDir(), megabytes, mkfsArgs...)
+}
+
+// loopFSIn is loopFS with the image in a directory that outlives the test.
+func loopFSIn(t testing.TB, in string, megabytes int, mkfsArgs ...string) *disk {
+	t.Helper()
 	needLoop(t)
-	image := filepath.Join(t.TempDir(), "image")
+	image := filepath.Join(in, "image")
 	f, err := os.Create(image)
 	if err != nil {
 		t.Fatal(err)

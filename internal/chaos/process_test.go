@@ -101,8 +101,13 @@ func mustStart(t testing.TB, dir string, args ...string) *process {
 	return p
 }
 
-// signal sends a signal to the process and its children.
-func (p *process) signal(s syscall.Signal) { _ = syscall.Kill(-p.cmd.Process.Pid, s) }
+// signal sends a signal to the process and its children, unless it has ended:
+// its number may be somebody else's then.
+func (p *process) signal(s syscall.Signal) {
+	if !p.ended() {
+		_ = syscall.Kill(-p.cmd.Process.Pid, s)
+	}
+}
 
 // kill ends the process with SIGKILL, as a crash would.
 func (p *process) kill() {
