@@ -111,14 +111,17 @@ func whereDamaged(v store.View, t *merkle.Tree, at uint64) string {
 			named = append(named, fmt.Sprintf("%q to %q (%d keys, had %d)", clipKey(r.lo), clipKey(hi), now.Count, r.sum.Count))
 		}
 	}
+	if bad == 0 && offset < at {
+		return fmt.Sprintf("the keys are what they were at offset %d, of which all %d range summaries hold; what is wrong was written after that", offset, len(list))
+	}
+	if bad == 0 {
+		return fmt.Sprintf("all %d range summaries of offset %d hold: the keys are those of that offset", len(list), offset)
+	}
 	s := fmt.Sprintf("%d of %d stored range summaries no longer hold", bad, len(list))
 	if offset != at {
 		s += fmt.Sprintf(" (they are of offset %d, the store is at %d: some may have been written since)", offset, at)
 	}
-	if bad > 0 {
-		s += ": " + strings.Join(named, ", ")
-	}
-	return s
+	return s + ": " + strings.Join(named, ", ")
 }
 
 // clipKey keeps what is named of a key short.

@@ -128,7 +128,7 @@ func (a *app) root() *cobra.Command {
 		a.serveCommand(), a.followCommand(),
 		a.putCommand(), a.getCommand(), a.delCommand(), a.listCommand(), a.watchCommand(), a.loadCommand(),
 		a.statusCommand(), a.diffCommand(), a.repairCommand(), a.verifyCommand(), a.forgetCommand(),
-		a.promoteCommand(), a.restoreCommand(),
+		a.promoteCommand(), a.restoreCommand(), a.doctorCommand(), a.examineCommand(), a.tryOpenCommand(),
 		a.demoCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	return root

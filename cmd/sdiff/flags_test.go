@@ -22,6 +22,9 @@ func testRoot() *cobra.Command {
 // eachFlag calls fn for every flag of every command that people see.
 func eachFlag(root *cobra.Command, fn func(*cobra.Command, *pflag.Flag)) {
 	for _, cmd := range append(root.Commands(), root) {
+		if cmd.Hidden {
+			continue
+		}
 		cmd.InheritedFlags() // joins those of the parents in
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
 			if f.Name != "help" {

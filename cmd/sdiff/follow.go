@@ -70,7 +70,7 @@ func (a *app) follow(ctx context.Context, flags *storeFlags, from string, cfg re
 			return err
 		}
 	}
-	st, err := openStore(a.data, flags, cfg.Logger)
+	st, err := openStore(ctx, a.data, flags, cfg.Logger)
 	if err != nil {
 		return err
 	}

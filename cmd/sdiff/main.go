@@ -12,6 +12,7 @@ import (
 )
 
 func main() {
+	programName = os.Args[0]
 	os.Exit(untilSignal(func(ctx context.Context) int {
 		return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Environ())
 	}))

@@ -85,7 +85,7 @@ func TestManual(t *testing.T) {
 func TestManualFields(t *testing.T) {
 	text, _ := manual(t)
 	for _, v := range []any{
-		replica.Status{}, replica.Report{}, verification{}, ready{}, loaded{}, control.Position{}, explanation{}, version.Info{},
+		replica.Status{}, replica.Report{}, verification{}, diagnosis{}, ready{}, loaded{}, control.Position{}, explanation{}, version.Info{},
 	} {
 		eachTag(reflect.TypeOf(v), func(typ, tag string) {
 			if !strings.Contains(text, "`"+tag+"`") {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -110,11 +111,11 @@ func readSecret(path string, log *slog.Logger) ([]byte, error) {
 
 // openStore opens the database in a directory, or makes one, and takes the
 // directory for this process.
-func openStore(dir string, f *storeFlags, log *slog.Logger) (store.Store, error) {
+func openStore(ctx context.Context, dir string, f *storeFlags, log *slog.Logger) (store.Store, error) {
 	if err := checkDir(dir); err != nil {
 		return nil, err
 	}
-	st, err := badgerstore.Open(dir, badgerstore.Options{Prefix: f.prefix, NoSync: f.sync == "never", Reserve: f.reserve, Logger: log})
+	st, err := badgerstore.Open(dir, badgerstore.Options{Prefix: f.prefix, NoSync: f.sync == "never", Reserve: f.reserve, Logger: log, First: firstTry(ctx, f)})
 	if err != nil {
 		return nil, openError(dir, err)
 	}
@@ -122,11 +123,11 @@ func openStore(dir string, f *storeFlags, log *slog.Logger) (store.Store, error)
 }
 
 // openExisting opens the database in a directory, which must be there.
-func openExisting(dir string, f *storeFlags, log *slog.Logger) (store.Store, error) {
+func openExisting(ctx context.Context, dir string, f *storeFlags, log *slog.Logger) (store.Store, error) {
 	if _, err := os.Stat(filepath.Join(dir, "MANIFEST")); errors.Is(err, fs.ErrNotExist) {
 		return nil, &failure{code: control.BadOption, msg: "there is no database in " + dir}
 	}
-	return openStore(dir, f, log)
+	return openStore(ctx, dir, f, log)
 }
 
 // openError gives a store's error the code it has here.
@@ -188,6 +189,10 @@ func followerID(dir, given string) (string, error) {
 	id := given
 	if id == "" {
 		id = strings.TrimSpace(string(old))
+		if id != "" && !validName(id) {
+			return "", &failure{code: control.BadOption, msg: fmt.Sprintf("the file %s holds no name of a follower: 1 to 100 printable ASCII characters without spaces", path),
+				hint: "give the follower its name again with --id NAME; the master's sdiff status lists those it knows"}
+		}
 	}
 	if id == "" {
 		id = newID(dir)

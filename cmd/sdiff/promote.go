@@ -23,7 +23,7 @@ ahead of this copy parks and waits for a decision.
 
 A copy that was never verified, or that is in doubt, is refused without --anyway.`,
 		takes(),
-		func(_ context.Context, cmd *cobra.Command, _ []string) (err error) {
+		func(ctx context.Context, cmd *cobra.Command, _ []string) (err error) {
 			if err := a.needData(cmd); err != nil {
 				return err
 			}
@@ -32,7 +32,7 @@ A copy that was never verified, or that is in doubt, is refused without --anyway
 			if err != nil {
 				return err
 			}
-			st, err := openExisting(a.data, &flags, log)
+			st, err := openExisting(ctx, a.data, &flags, log)
 			if err != nil {
 				return err
 			}

@@ -73,11 +73,11 @@ func (a *app) restore(ctx context.Context, cmd *cobra.Command, flags *storeFlags
 	}
 	source := *flags
 	source.prefix = fromPrefix
-	follower, err := openExisting(from, &source, log)
+	follower, err := openExisting(ctx, from, &source, log)
 	if err != nil {
 		return rep, err
 	}
-	master, err := openStore(a.data, flags, log)
+	master, err := openStore(ctx, a.data, flags, log)
 	if err != nil {
 		return rep, errors.Join(err, follower.Close())
 	}

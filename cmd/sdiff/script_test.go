@@ -46,6 +46,9 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"tamper":    tamper,
 	"generate":  generate,
 	"hold":      hold,
+	"poison":    poison,
+	"empty":     empty,
+	"snapshot":  snapshot,
 }
 
 // exits runs a program that must exit with a code: exits CODE PROGRAM ARGS.

@@ -72,7 +72,7 @@ output. Ctrl-C ends it cleanly, a second one at once.`,
 // serve opens the store and runs the master. It owns the listener.
 func (a *app) serve(ctx context.Context, flags *storeFlags, cfg replica.MasterConfig) error {
 	defer cfg.Listener.Close()
-	st, err := openStore(a.data, flags, cfg.Logger)
+	st, err := openStore(ctx, a.data, flags, cfg.Logger)
 	if err != nil {
 		return err
 	}

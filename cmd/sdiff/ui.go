@@ -115,6 +115,8 @@ func (a *app) explain(err error) explanation {
 		e.Code, hint = f.code, f.hint
 	} else if d, ok := errors.AsType[*replica.DamageError](err); ok {
 		hint = damageHint(d)
+	} else if died := diedHint(err); died != "" {
+		hint = died
 	} else if id, ok := errors.AsType[*replica.IdentityError](err); ok && id.What == "role" {
 		hint = "sdiff serve runs a master's directory, sdiff follow a follower's; sdiff promote makes a follower's a master's"
 	} else if errors.Is(err, context.Canceled) {
