@@ -62,6 +62,14 @@ func (id commitID) String() string { return fmt.Sprintf("commit %d of writer %d"
 // other's.
 const sharedGroups = 40
 
+// fillGroups are groups of fillKeys keys of fillSize bytes each, which fill puts
+// and no load touches: so a copy takes some time.
+const (
+	fillGroups = 6
+	fillKeys   = 3000
+	fillSize   = 400
+)
+
 func newLedger(seed uint64) *ledger { return &ledger{seed: seed} }
 
 // next makes the next attempt of a writer. Values have up to size bytes.
@@ -80,11 +88,34 @@ func (l *ledger) next(writer int, r *rand.Rand, size int) *attempt {
 	return a
 }
 
+// fill puts all keys of the groups that are there for their number.
+func (l *ledger) fill(t testing.TB, p *process, writer int) {
+	t.Helper()
+	for g := range fillGroups {
+		l.mu.Lock()
+		for len(l.attempts) <= writer {
+			l.attempts = append(l.attempts, nil)
+		}
+		a := &attempt{
+			commitID: commitID{uint32(writer), uint32(len(l.attempts[writer]))},
+			group:    sharedGroups + g, keys: fillKeys, size: fillSize,
+		}
+		l.attempts[writer] = append(l.attempts[writer], a)
+		l.mu.Unlock()
+		pos, err := p.Write(t.Context(), a.ops(l.seed))
+		if err != nil {
+			t.Fatalf("fill: %v\n%s", err, p.log)
+		}
+		a.offset, a.epoch = pos.Offset, pos.Epoch
+		l.acked.Add(1)
+	}
+}
+
 // ops returns the attempt's ops, in key order.
 func (a *attempt) ops(seed uint64) []control.Op {
 	ops := make([]control.Op, 0, a.keys+1)
 	for i := range a.keys {
-		op := control.Op{Key: fmt.Appendf(nil, "g%02d/%d", a.group, i), Delete: a.delete}
+		op := control.Op{Key: fmt.Appendf(nil, "g%02d/%04d", a.group, i), Delete: a.delete}
 		if !a.delete {
 			op.Value = makeValue(seed, a.commitID, a.size)
 		}
@@ -317,7 +348,7 @@ func (l *ledger) checkItems(t testing.TB, p *process) {
 	sizes := make(map[commitID]int)
 	for _, a := range l.commits {
 		for i := range a.keys {
-			key := fmt.Sprintf("g%02d/%d", a.group, i)
+			key := fmt.Sprintf("g%02d/%04d", a.group, i)
 			if delete(want, key); !a.delete {
 				want[key] = a.commitID
 			}
