@@ -248,7 +248,8 @@ func (f *Follower) drop(err error) {
 	f.undoBatch()
 	l := f.link
 	f.link = nil
-	if time.Since(l.began) > f.cfg.Silence {
+	if l.peer.heard.Sub(l.began) > f.cfg.Silence {
+		// A master that welcomes and says nothing more serves nobody.
 		f.dial.pause = firstPause
 	}
 	f.dial.why = err.Error()

@@ -3,7 +3,6 @@ package replica
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/sdiff/sdiff/diff"
@@ -70,19 +69,6 @@ func (f *Follower) taken(p pair) {
 		y.offered = time.Now()
 		y.send(frameChunkAck, p.append())
 	}
-}
-
-// dryPatience is how long the caller of a dry run may leave differences where
-// they are. It is shorter than the master's patience, which would cost the
-// session.
-const dryPatience = syncPatience / 2
-
-// tired ends a dry run whose caller takes nothing off any more.
-func (y *followSync) tired(now time.Time) error {
-	if y == nil || y.untaken == 0 || now.Sub(y.offered) < dryPatience {
-		return nil
-	}
-	return y.end(Unknown, fmt.Sprintf("nobody took the differences for %v", dryPatience))
 }
 
 // settleDry ends a dry run: what the follower alone holds is left for the

@@ -52,8 +52,12 @@ type round struct {
 	bad     uint64 // unsendable
 	extra   uint64 // to delete
 	del     *deletion
+	chunks  uint64    // that came
 	untaken int       // chunks of a dry run that the caller has not taken
 	offered time.Time // since when
+	queued  bool      // the master has others to serve first
+	heard   time.Time // when something about the comparison came last
+	until   uint64    // patience has run out: where the copy has to be for that to count
 }
 
 // An ask is a request of Repair on its way through the loop.
@@ -90,7 +94,7 @@ func (y *followSync) begin() {
 	y.rep.Rounds++
 	y.rep.RoundTrips++
 	y.f.syncs++
-	y.round = round{id: y.f.syncs}
+	y.round = round{id: y.f.syncs, heard: time.Now()}
 	y.send(frameSyncAsk, syncAsk{y.id, y.rep.DryRun}.append())
 }
 
@@ -104,10 +108,12 @@ func (y *followSync) state() State {
 }
 
 func (y *followSync) handle(fr frame) error {
+	y.heard = time.Now()
 	switch fr.typ {
 	case frameSyncQueued:
 		p, err := parsePair("sync queued", fr.body)
 		if err == nil && p.id == y.id {
+			y.queued = true
 			y.f.cfg.Logger.Info("the master serves its limit of comparisons: waiting", "limit", p.n)
 		}
 		return err
@@ -131,6 +137,9 @@ func (y *followSync) handle(fr frame) error {
 		if y.snap == nil {
 			return protocolErrorf("a chunk before the comparison began")
 		}
+		if y.chunks++; c.seq != y.chunks {
+			return protocolErrorf("chunk %d came where %d was to come", c.seq, y.chunks)
+		}
 		if fr.typ == frameKeys {
 			return y.keys(c)
 		}
@@ -151,7 +160,7 @@ func (y *followSync) start(p syncPoint) error {
 	if y.snap != nil || p.pos.Offset != f.meta.Position.Offset {
 		return protocolErrorf("a comparison at %d, but the copy stands at %d", p.pos.Offset, f.meta.Position.Offset)
 	}
-	y.snap = f.tree.Snapshot()
+	y.snap, y.queued = f.tree.Snapshot(), false
 	y.diff = diff.New(y.snap, diff.Config{})
 	y.rep.Offset, y.rep.Master = p.pos.Offset, p.pos.Fingerprint.String()
 	if y.snap.Summary() == p.pos.Fingerprint {

@@ -121,7 +121,9 @@ func (s *session) pushSync(ctx context.Context) error {
 			return nil
 		}
 		ask(y.sendItems)
-	case len(y.todo) == 0 && y.diff != nil && y.diff.Done() && len(y.inbox) == 0 && !y.done:
+	case len(y.todo) == 0 && y.diff != nil && y.diff.Done() && len(y.inbox) == 0 && y.acked == y.seq && !y.done:
+		// What was not acknowledged may have been lost: the follower would take
+		// silence for the word that we do not hold a key (R4).
 		y.done = true
 		ask(y.finish)
 	}
