@@ -101,6 +101,8 @@ func TestJSONSuccess(t *testing.T) {
 		t.Errorf("serve ended with %d\n%s", code, mp.stderr.String())
 	}
 	done = append(done, succeed(t, paths, []jsonCase{
+		{"doctor --data {m}", "", 1, []string{"level", "checks"}},
+		{"doctor --data {f}", "", 1, []string{"level", "checks"}},
 		{"restore --data {m} --from {f}", "", 1, reportFields},
 		{"promote --data {f}", "", 1, positionFields},
 		{"demo --keys 1000 --bad 5", "", 1, []string{"verified", "seconds"}},
@@ -198,6 +200,7 @@ func TestJSONFailure(t *testing.T) {
 		"verify":     {"--data", nobody},
 		"forget":     {"--data", nobody, "f"},
 		"promote":    {"--data", nobody},
+		"doctor":     {"--data", nobody},
 		"restore":    {"--data", nobody, "--from", nobody},
 		"demo":       {"--bad", "-1"},
 		"completion": {"tcsh"},

@@ -54,10 +54,11 @@ func poisonTable(b []byte) bool {
 	if err := proto.Unmarshal(sum, &was); err != nil {
 		return false
 	}
-	for noise := 255; noise > 127; noise-- {
-		for i := range entries {
-			entries[i] = byte(noise)
-		}
+	for i := range entries {
+		entries[i] = 0xff
+	}
+	for noise := range uint16(1 << 15) {
+		binary.BigEndian.PutUint16(entries[len(entries)-2:], noise)
 		now, err := proto.Marshal(&pb.Checksum{Algo: was.Algo, Sum: y.CalculateChecksum(body, was.Algo)})
 		if err == nil && len(now) == len(sum) {
 			copy(sum, now)
