@@ -19,6 +19,7 @@ func TestSmoke(t *testing.T) {
 	benchCopy(m, 5000)
 	benchCatchUp(m, 640)
 	benchDurable(m, 4, 20*time.Millisecond)
+	benchReads(t, m, 2000)
 
 	c := newComparison(t, 2000)
 	for _, kind := range []replica.Kind{replica.Changed, replica.Missing, replica.Extra} {
