@@ -82,7 +82,7 @@ func TestChaos(t *testing.T) {
 
 // round runs one round and returns the state in which it ended.
 func (c *cluster) round(base histBase, total *chaosTotal) histBase {
-	c.log, c.start = nil, time.Now()
+	c.log, c.faults, c.start = nil, 0, time.Now()
 	total.rounds++
 	if base.epoch == "" {
 		c.up(c.master)
@@ -105,7 +105,7 @@ func (c *cluster) round(base histBase, total *chaosTotal) histBase {
 		base.older[e.id] = true
 	}
 	first := h.final[0]
-	c.tb.Logf("round %d: %d faults, converged in %.1f s, %d keys at %d", total.rounds, len(c.log), took.Seconds(), len(first.state), first.status.offset)
+	c.tb.Logf("round %d: %d faults, converged in %.1f s, %d keys at %d", total.rounds, c.faults, took.Seconds(), len(first.state), first.status.offset)
 	return histBase{epoch: first.status.epoch, offset: first.status.offset, state: first.state, older: base.older}
 }
 
@@ -241,23 +241,33 @@ func (c *cluster) table(total *chaosTotal) string {
 	line := func(name string, n any) { fmt.Fprintf(&b, "  %-34s %v\n", name, n) }
 	fmt.Fprintf(&b, "totals:\n")
 	line("rounds", total.rounds)
-	line("longest convergence", fmt.Sprintf("%.1f s", total.longest.Seconds()))
+	line("kills", c.counts["processes killed"])
+	line("cuts", c.sum("net cut", "net half-close", "net black hole", "net refuse"))
+	line("pauses", c.sum("pause master", "pause follower", "pause beyond silence"))
+	line("damages", c.sum("keys deleted", "keys changed", "keys added", "file damaged", "directory wiped"))
 	line("writes acknowledged", total.acked)
+	line("changes watched", total.changes)
+	line("lost", total.problems["durable"])
+	line("false deletes", total.problems["false delete"])
+	line("going back", total.problems["no key back"])
+	line("longest convergence", fmt.Sprintf("%.1f s", total.longest.Seconds()))
+	fmt.Fprintf(&b, "what was looked at:\n")
 	line("writes of unknown outcome", total.unknown)
 	line("writes refused", total.failed)
-	line("changes watched", total.changes)
 	line("watches", total.sessions)
 	line("gaps told", total.gaps)
 	line("samples of replicas", total.samples)
-	line("values sampled", total.items)
+	line("keys seen in them", total.items)
 	line("states held against the history", total.prefixes)
 	line("fingerprints checked", total.prints)
 	line("puts by repairs checked", total.puts)
 	line("deletes by repairs checked", total.deletes)
 	line("epochs with an unknown commit", total.holes)
-	for _, v := range []string{"durable", "false delete", "no key back", "bookmarkable", "ordered", "unique", "atomic", "reliable", "resumable", "honest", "convergent"} {
-		line("broken: "+v, total.problems[v])
+	fmt.Fprintf(&b, "promises broken:\n")
+	for _, v := range []string{"bookmarkable", "ordered", "unique", "atomic", "reliable", "resumable", "honest", "convergent"} {
+		line(v, total.problems[v])
 	}
+	fmt.Fprintf(&b, "what went wrong, and how often:\n")
 	var kinds []string
 	for k := range c.counts {
 		kinds = append(kinds, k)
@@ -267,6 +277,14 @@ func (c *cluster) table(total *chaosTotal) string {
 		line(k, c.counts[k])
 	}
 	return b.String()
+}
+
+// sum adds up some counts.
+func (c *cluster) sum(kinds ...string) (n uint64) {
+	for _, k := range kinds {
+		n += c.counts[k]
+	}
+	return n
 }
 
 // netCounts takes over what the links have counted.

@@ -26,19 +26,19 @@ var faults = []fault{
 	{"kill follower", 6, func(c *cluster) { c.count("kill -9 follower"); c.again(c.kill, c.follower()) }},
 	{"kill both", 4, func(c *cluster) { c.count("kill -9 both"); c.again(c.kill, c.master, c.follower()) }},
 	{"kill all", 1, func(c *cluster) { c.count("kill -9 all"); c.again(c.kill, c.all()...) }},
-	{"stop master", 2, func(c *cluster) { c.count("clean stop master"); c.again(c.stop, c.master) }},
-	{"stop follower", 2, func(c *cluster) { c.count("clean stop follower"); c.again(c.stop, c.follower()) }},
-	{"pause master", 3, func(c *cluster) { c.count("pause master"); c.freeze(c.master) }},
-	{"pause follower", 3, func(c *cluster) { c.count("pause follower"); c.freeze(c.follower()) }},
+	{"stop master", 3, func(c *cluster) { c.count("clean stop master"); c.again(c.stop, c.master) }},
+	{"stop follower", 3, func(c *cluster) { c.count("clean stop follower"); c.again(c.stop, c.follower()) }},
+	{"pause master", 4, func(c *cluster) { c.count("pause master"); c.freeze(c.master) }},
+	{"pause follower", 4, func(c *cluster) { c.count("pause follower"); c.freeze(c.follower()) }},
 	{"long pause", 1, func(c *cluster) { c.count("pause beyond silence"); c.freezeLong() }},
 
 	{"cut", 6, (*cluster).cut},
 	{"half-close", 2, func(c *cluster) { c.someLink().HalfClose(c.direction()) }},
-	{"black hole", 3, (*cluster).blackHole},
+	{"black hole", 4, (*cluster).blackHole},
 	{"stall", 2, (*cluster).stall},
 	{"refuse", 1, (*cluster).refuse},
-	{"throttle", 2, func(c *cluster) { c.someLink().SetRate(c.direction(), 2000<<c.rng.IntN(10)) }},
-	{"delay", 2, func(c *cluster) {
+	{"throttle", 4, func(c *cluster) { c.someLink().SetRate(c.direction(), 1000<<c.rng.IntN(9)) }},
+	{"delay", 3, func(c *cluster) {
 		c.someLink().SetDelay(c.direction(), time.Duration(c.rng.IntN(80))*time.Millisecond, time.Duration(c.rng.IntN(40))*time.Millisecond)
 	}},
 	{"split", 1, func(c *cluster) { c.someLink().SplitMax(c.direction(), 1+c.rng.IntN(1000)) }},
@@ -52,13 +52,13 @@ var faults = []fault{
 	{"drop", 4, func(c *cluster) { c.someLink().DropFrame(c.frames()) }},
 	{"heal", 5, func(c *cluster) { c.heal(c.someLink()) }},
 
-	{"damage keys", 5, (*cluster).damageKeys},
-	{"damage files", 2, (*cluster).damageFiles},
-	{"wipe", 1, (*cluster).wipeFollower},
-	{"promote", 1, (*cluster).promoteInSync},
-	{"promote behind", 1, (*cluster).promoteBehind},
-	{"restore", 1, (*cluster).restoreInSync},
-	{"restore behind", 1, (*cluster).restoreBehind},
+	{"damage keys", 8, (*cluster).damageKeys},
+	{"damage files", 6, (*cluster).damageFiles},
+	{"wipe", 2, (*cluster).wipeFollower},
+	{"promote", 2, (*cluster).promoteInSync},
+	{"promote behind", 2, (*cluster).promoteBehind},
+	{"restore", 2, (*cluster).restoreInSync},
+	{"restore behind", 2, (*cluster).restoreBehind},
 	{"nothing", 3, func(c *cluster) { c.wait(time.Second, 3*time.Second) }},
 }
 
@@ -92,10 +92,11 @@ func draw(r *rand.Rand) (deck []*fault) {
 // inject does what goes wrong, for so long.
 func (c *cluster) inject(d time.Duration) {
 	deck := draw(c.rng)
-	for end := time.Now().Add(d); time.Now().Before(end); c.wait(20*time.Millisecond, 900*time.Millisecond) {
+	for end := time.Now().Add(d); time.Now().Before(end); c.wait(0, 500*time.Millisecond) {
 		c.alive()
 		f := deck[c.rng.IntN(len(deck))]
 		c.did("%s", f.name)
+		c.faults++
 		f.do(c)
 	}
 }

@@ -60,6 +60,7 @@ type cluster struct {
 	mark   bookmark
 	counts map[string]uint64
 	log    []string  // what was done in this round
+	faults int       // in this round
 	start  time.Time // of the round
 }
 
@@ -132,6 +133,7 @@ func (c *cluster) up(i int) {
 	if n.broken && i != c.master && errors.As(err, &exit) && exit.ExitCode() == 8 && !strings.Contains(err.Error(), "panic: ") {
 		c.count("damage refused")
 		c.did("node %d refuses what it finds: %s", i, lastLine(err.Error()))
+		c.tb.Logf("node %d refuses its damaged files: %s", i, lastLine(err.Error()))
 		c.wipe(i)
 		err = c.tryUp(i)
 	}
@@ -200,6 +202,7 @@ func (c *cluster) kill(i int) {
 	n := c.nodes[i]
 	if r := n.running.Swap(nil); r != nil {
 		r.kill()
+		c.count("processes killed")
 		c.ended(r)
 		c.did("killed node %d", i)
 	}
@@ -268,6 +271,7 @@ func (c *cluster) alive() {
 		}
 		c.count("ended by damage")
 		c.did("node %d has ended by itself: %s", i, lastLine(r.log.String()))
+		c.tb.Logf("node %d, whose files were damaged, has ended by itself: %v: %s", i, r.exit(), lastLine(r.log.String()))
 		n.running.Store(nil)
 		c.ended(r)
 		c.wipe(i)
