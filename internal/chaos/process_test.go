@@ -84,6 +84,10 @@ func startWith(t testing.TB, cmd *exec.Cmd, dir string) (*process, error) {
 		if err := json.Unmarshal([]byte(line), &p.ready); err != nil {
 			return nil, fmt.Errorf("%q: %w", line, err)
 		}
+		if p.ready.PID == 0 { // an error is an object, too
+			<-p.done
+			return nil, fmt.Errorf("%v: %w\n%s%s", cmd.Args, p.exit(), p.log, line)
+		}
 		return p, nil
 	case <-time.After(patience):
 		p.quit()
