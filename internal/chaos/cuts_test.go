@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,9 +17,9 @@ import (
 // cutMaster cuts the power of a master that syncs. Not one acknowledged commit
 // may be lost.
 func cutMaster(t *testing.T, r *rand.Rand, cuts int) {
-	d := powerDisk(t)
-	l := newLedger(r.Uint64())
 	n := counts{}
+	d := powerDisk(t, r, n)
+	l := newLedger(r.Uint64())
 	for range cuts {
 		if r.IntN(8) == 0 {
 			d = cutOpening(t, r, d, n)
@@ -30,7 +31,7 @@ func cutMaster(t *testing.T, r *rand.Rand, cuts int) {
 		if m.wait(data(d)) {
 			n["at "+m.name()]++
 		}
-		d = d.cut(t, p, ld.end)
+		d = d.cut(t, r, n, p, ld.end)
 		ld.wait()
 		n["cuts"]++
 	}
@@ -42,11 +43,17 @@ func cutMaster(t *testing.T, r *rand.Rand, cuts int) {
 
 // cutOpening cuts the power while a master opens its store.
 func cutOpening(t *testing.T, r *rand.Rand, d *disk, n counts) *disk {
-	var image string
+	var next *disk
 	wait := time.Duration(r.IntN(150)) * time.Millisecond
-	launch(t, wait, func() { image = d.copy(t) }, "serve", "--data", data(d), "--listen", "127.0.0.1:0")
+	group := launch(t, wait, func() { next = d.taken(t, r, n) }, "serve", "--data", data(d), "--listen", "127.0.0.1:0")
+	eventually(t, func() string {
+		if syscall.Kill(-group, 0) == nil {
+			return "a child of a process that was killed lives on"
+		}
+		return ""
+	})
 	n["while opening"]++
-	return d.replace(t, image)
+	return d.replace(t, next)
 }
 
 // cutUnsynced cuts the power of a master that does not sync, while a follower
@@ -54,9 +61,9 @@ func cutOpening(t *testing.T, r *rand.Rand, d *disk, n counts) *disk {
 // know that it may have; it may refuse to start. The follower, which holds
 // more, parks. It returns how many acknowledged commits were lost.
 func cutUnsynced(t *testing.T, r *rand.Rand, cuts int) (lost int) {
-	d := powerDisk(t)
-	l := newLedger(r.Uint64())
 	n := counts{}
+	d := powerDisk(t, r, n)
+	l := newLedger(r.Uint64())
 	m := serve(t, d, "--sync", "never")
 	at := m.ready.Address
 	f := mustStart(t, filepath.Join(memoryDir(t), "f"), "follow", "--from", at)
@@ -72,7 +79,7 @@ func cutUnsynced(t *testing.T, r *rand.Rand, cuts int) (lost int) {
 		}
 		when.wait(data(d))
 		var ahead uint64
-		d = d.cut(t, m, func() {
+		d = d.cut(t, r, n, m, func() {
 			ld.end()
 			ahead = offsetOf(t, f)
 		})
@@ -100,7 +107,8 @@ func cutUnsynced(t *testing.T, r *rand.Rand, cuts int) (lost int) {
 // new: it came back as the master of another dataset, an empty one, and did not
 // know that it had ever been anything else.
 func TestPowerCutOfNewMaster(t *testing.T) {
-	d := powerDisk(t)
+	r, n := rand.New(rand.NewPCG(1, 1)), counts{}
+	d := powerDisk(t, r, n)
 	p := serve(t, d, "--sync", "never")
 	dataset := p.ready.Dataset
 	l := newLedger(1)
@@ -111,7 +119,7 @@ func TestPowerCutOfNewMaster(t *testing.T) {
 		}
 		return ""
 	})
-	d = d.cut(t, p, ld.end)
+	d = d.cut(t, r, n, p, ld.end)
 	ld.wait()
 	if p = serve(t, d, "--sync", "never"); p.ready.Dataset != dataset {
 		t.Fatalf("dataset %s before the cut, %s after it", dataset, p.ready.Dataset)
@@ -151,9 +159,9 @@ func afterLoss(t *testing.T, l *ledger, m, f *process, ahead, head uint64, n cou
 // cutFollower cuts the power of a follower, while its master on another disk
 // takes writes all the time.
 func cutFollower(t *testing.T, r *rand.Rand, cuts int) {
-	d := powerDisk(t)
-	l := newLedger(r.Uint64())
 	n := counts{}
+	d := powerDisk(t, r, n)
+	l := newLedger(r.Uint64())
 	sync := []string{"always", "always", "never"}[r.IntN(3)]
 	m := mustStart(t, filepath.Join(memoryDir(t), "m"), "serve", "--listen", "127.0.0.1:0")
 	follow := func() *process {
@@ -168,12 +176,14 @@ func cutFollower(t *testing.T, r *rand.Rand, cuts int) {
 			n["at "+when.name()]++
 		}
 		var acked uint64
-		d = d.cut(t, f, func() { acked = ackedBy(t, m, "cut") })
+		d = d.cut(t, r, n, f, func() { acked = ackedBy(t, m, "cut") })
 		n["cuts, sync "+sync]++
 		f = follow()
 		if sync == "always" && f.ready.Offset < acked {
 			t.Fatalf("LOST: the follower had acknowledged offset %d and is at %d", acked, f.ready.Offset)
 		}
+		ld.ended.Store(true)
+		ld.wait()
 		caughtUp(t, m, f)
 		s, err := f.Status(t.Context())
 		switch {
@@ -186,8 +196,6 @@ func cutFollower(t *testing.T, r *rand.Rand, cuts int) {
 		default:
 			n["repaired"]++
 		}
-		ld.ended.Store(true)
-		ld.wait()
 	}
 	eventually(t, func() string { return inSync(t, m, f) })
 	l.count(n, l.check(t, m, false))

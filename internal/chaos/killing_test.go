@@ -26,17 +26,18 @@ func killCopying(p *pair, rounds int) {
 		}
 		p.startFollower()
 		for range 4 {
-			wait(p.r, 200)
-			p.killAtWork(replica.Initializing)
+			p.untilRepairing()
+			wait(p.r, 100)
+			p.killAtWork()
 		}
 		p.settle()
 		p.n["copies"]++
 	}
 }
 
-// killAtWork kills the follower, counts whether it was in the state, and checks
-// that the next one begins with all keys that this one had.
-func (p *pair) killAtWork(state replica.State) {
+// killAtWork kills the follower, counts whether it was making its copy complete,
+// and checks that the next one begins with all keys that this one had.
+func (p *pair) killAtWork() {
 	p.Helper()
 	s, err := p.f.Status(p.Context())
 	if err != nil {
@@ -44,8 +45,8 @@ func (p *pair) killAtWork(state replica.State) {
 	}
 	p.f.kill()
 	p.n["kills of the follower"]++
-	if s.State == state || s.State == replica.Repairing || s.State == replica.Comparing {
-		p.n["while "+string(s.State)]++
+	if !s.Complete {
+		p.n["while the copy was incomplete"]++
 	}
 	p.startFollower()
 	if p.f.ready.Keys < s.Keys {
@@ -160,7 +161,7 @@ func killRepairing(p *pair, rounds int) {
 				p.n["kills of the master"]++
 				p.startMaster()
 			}
-			p.killAtWork(replica.Repairing)
+			p.killAtWork()
 		}
 		p.settle()
 		p.mArgs = nil
@@ -198,6 +199,7 @@ func (p *pair) logStart() uint64 {
 // untilRepairing waits until the follower repairs, or has done so.
 func (p *pair) untilRepairing() {
 	p.Helper()
+	head := offsetOf(p, p.m)
 	eventually(p, func() string {
 		s, err := p.f.Status(p.Context())
 		switch {
@@ -205,7 +207,7 @@ func (p *pair) untilRepairing() {
 			return err.Error()
 		case s.State == replica.Initializing, s.State == replica.Comparing, s.State == replica.Repairing:
 			return ""
-		case s.Complete && s.InSync != nil && *s.InSync:
+		case s.Offset == head && s.Complete && s.InSync != nil && *s.InSync:
 			return ""
 		}
 		return fmt.Sprintf("the follower is %s: %s", s.State, s.Why)

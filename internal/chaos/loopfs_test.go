@@ -15,9 +15,10 @@ import (
 // device. What is in the image is what has reached the disk: the page cache of
 // the mounted file system is not part of it.
 type disk struct {
-	dir    string // where it is mounted
-	image  string // the file that backs the loop device
-	device string // such as loop0
+	dir    string     // where it is mounted
+	image  string     // the file that backs the loop device
+	device string     // such as loop0
+	cache  *cacheDisk // what serves the image; nil for a file
 }
 
 // loopFS makes a file system of so many megabytes (2^20 bytes) and mounts it
@@ -42,9 +43,15 @@ func loopFSIn(t testing.TB, in string, megabytes int, mkfsArgs ...string) *disk 
 	if err := f.Truncate(int64(megabytes) << 20); err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"}, mkfsArgs...)
-	must(t, "mkfs.ext4", append(args, image)...)
+	makeFS(t, image, mkfsArgs...)
 	return mountImage(t, image)
+}
+
+// makeFS makes the file system in an image.
+func makeFS(t testing.TB, image string, args ...string) {
+	t.Helper()
+	args = append([]string{"-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"}, args...)
+	must(t, "mkfs.ext4", append(args, image)...)
 }
 
 // mountImage mounts an image with a file system until the test ends. Like any

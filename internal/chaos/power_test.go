@@ -55,12 +55,28 @@ func eachDisk(t *testing.T, n int, f func(t *testing.T, r *rand.Rand, cuts int))
 	}
 }
 
-// powerDisk makes a disk for power cuts. It is kept in memory, where there is
-// room: how fast it is decides how many commits a cut meets.
-func powerDisk(t testing.TB) *disk {
-	// A database makes its logs 128 MiB long and leaves most of that out; the
-	// reserve of free space comes on top.
-	return loopFSIn(t, memoryDir(t), 1536, "-J", "size=16")
+// powerMiB is the size of a disk for power cuts: a database makes its logs
+// 128 MiB long and leaves most of that out, and some space is kept free.
+const powerMiB = 1536
+
+// powerDisk makes a disk for power cuts, in memory, where there is room: how
+// fast it is decides how many commits a cut meets. Half of them have a volatile
+// cache, of which a cut loses some; of the others it takes what was written.
+func powerDisk(t testing.TB, r *rand.Rand, n counts) *disk {
+	t.Helper()
+	dir := memoryDir(t)
+	if r.IntN(2) == 0 {
+		if c := newCacheDisk(t, dir, powerMiB<<20, make(map[int64][]byte)); c != nil {
+			makeFS(t, c.path, "-J", "size=16")
+			c.flush()
+			n["disks with a volatile cache"]++
+			d := mountImage(t, c.path)
+			d.cache = c
+			return d
+		}
+	}
+	n["disks without a cache"]++
+	return loopFSIn(t, dir, powerMiB, "-J", "size=16")
 }
 
 // memoryDir returns a directory for the test, in memory if there is a place for
@@ -77,23 +93,42 @@ func memoryDir(t testing.TB) string {
 // cut cuts the power of a disk on which a process works: it returns the disk
 // as the next start of the machine finds it. The process is gone then. Frozen
 // is called while the process stands still.
-func (d *disk) cut(t testing.TB, p *process, frozen func()) *disk {
+func (d *disk) cut(t testing.TB, r *rand.Rand, n counts, p *process, frozen func()) *disk {
 	t.Helper()
 	p.signal(syscall.SIGSTOP)
 	frozen()
-	image := d.copy(t)
+	next := d.taken(t, r, n)
 	p.kill()
-	return d.replace(t, image)
+	return d.replace(t, next)
 }
 
-// replace unmounts the disk and mounts what was taken from it.
-func (d *disk) replace(t testing.TB, image string) *disk {
+// taken returns the disk, not mounted yet, as it is if the power is cut now.
+func (d *disk) taken(t testing.TB, r *rand.Rand, n counts) *disk {
+	t.Helper()
+	if d.cache == nil {
+		return &disk{image: d.copy(t)}
+	}
+	blocks, lost := d.cache.cutPower(r)
+	n["blocks lost in caches"] += lost
+	c := newCacheDisk(t, filepath.Dir(d.image), powerMiB<<20, blocks)
+	if c == nil {
+		t.Fatal("there was FUSE and now there is not")
+	}
+	return &disk{image: c.path, cache: c}
+}
+
+// replace unmounts the disk and mounts the one that was taken of it.
+func (d *disk) replace(t testing.TB, next *disk) *disk {
 	t.Helper()
 	d.unmount(t)
-	if err := os.Remove(d.image); err != nil {
+	if d.cache != nil {
+		d.cache.unmount(t)
+	} else if err := os.Remove(d.image); err != nil {
 		t.Fatal(err)
 	}
-	return mountImage(t, image)
+	m := mountImage(t, next.image)
+	m.cache = next.cache
+	return m
 }
 
 // copy copies the image as it is at one moment: if anything was written
@@ -139,7 +174,7 @@ type moment struct {
 // pick picks a moment. Where a table in memory becomes a file the order of
 // writes matters most.
 func pick(r *rand.Rand) moment {
-	kind := r.IntN(6)
+	kind := r.IntN(8)
 	if *cuts < 10 {
 		kind = 2 // filling a table takes seconds
 	}
@@ -158,7 +193,7 @@ func (m moment) wait(dir string) bool {
 	came := m.suffix == ""
 	if !came {
 		before := names(dir, m.suffix)
-		for end := time.Now().Add(10 * time.Second); !came && time.Now().Before(end); {
+		for end := time.Now().Add(6 * time.Second); !came && time.Now().Before(end); {
 			<-time.After(500 * time.Microsecond)
 			came = names(dir, m.suffix) != before
 		}
@@ -176,8 +211,8 @@ func names(dir, suffix string) string {
 // size is how large the values of a load are: large ones fill tables, with
 // small ones more commits are under way.
 func (m moment) size(r *rand.Rand) int {
-	if m.suffix != "" || r.IntN(6) == 0 {
-		return 150 << 10
+	if m.suffix != "" || r.IntN(10) == 0 {
+		return 100 << 10
 	}
 	return 1 + r.IntN(2000)
 }
@@ -201,8 +236,10 @@ func serve(t testing.TB, d *disk, args ...string) *process {
 }
 
 // launch starts sdiff without waiting for it, lets it be for a while, stops it
-// at whatever it does then, and kills it once frozen has returned.
-func launch(t testing.TB, d time.Duration, frozen func(), args ...string) {
+// at whatever it does then, and kills it once frozen has returned. Its children
+// are stopped too, and left to end with it. It returns the number of their
+// group.
+func launch(t testing.TB, d time.Duration, frozen func(), args ...string) (group int) {
 	t.Helper()
 	cmd := exec.Command(program, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -210,10 +247,13 @@ func launch(t testing.TB, d time.Duration, frozen func(), args ...string) {
 		t.Fatal(err)
 	}
 	<-time.After(d)
-	_ = cmd.Process.Signal(syscall.SIGSTOP)
+	group = cmd.Process.Pid
+	// It is a child that has not been waited for, so the number is its own.
+	_ = syscall.Kill(-group, syscall.SIGSTOP)
 	frozen()
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
+	return group
 }
 
 // syncSome writes to the disk what is to be written of some files, or of all:
