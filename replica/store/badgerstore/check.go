@@ -138,7 +138,7 @@ func (d *directory) readManifest() (m badger.Manifest, err error) {
 	if err != nil {
 		if strings.Contains(err.Error(), "version") || strings.Contains(err.Error(), "external magic") {
 			text, _, _ := strings.Cut(err.Error(), ".\n") // a link follows
-			return m, fmt.Errorf("the database is of another version of Badger, or its MANIFEST is damaged: %s", text)
+			return m, fmt.Errorf("%w: MANIFEST, or the database is of another version of Badger: %s", store.ErrCorrupt, text)
 		}
 		return m, fmt.Errorf("%w: %w", store.ErrCorrupt, err)
 	}

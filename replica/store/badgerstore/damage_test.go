@@ -249,6 +249,9 @@ func TestDamage(t *testing.T) {
 		{"MANIFEST cut in half", closed, func(dir string) { edit(t, dir+"/MANIFEST", half) }, behind},
 		{"MANIFEST cut to its header", closed, func(dir string) { edit(t, dir+"/MANIFEST", func(b []byte) []byte { return b[:8] }) }, behind},
 		{"MANIFEST flipped", closed, func(dir string) { edit(t, dir+"/MANIFEST", flip(20)) }, refused},
+		// These looked like a mistake of the user, not like damage.
+		{"MANIFEST's version flipped", closed, func(dir string) { edit(t, dir+"/MANIFEST", flip(5)) }, refused},
+		{"MANIFEST's format flipped", closed, func(dir string) { edit(t, dir+"/MANIFEST", flip(7)) }, refused},
 		{"newest table deleted", closed, func(dir string) { remove(t, files(t, dir, ".sst")[2]) }, refused},
 		{"oldest table deleted", closed, func(dir string) { remove(t, files(t, dir, ".sst")[0]) }, refused},
 		{"a table emptied", closed, func(dir string) { edit(t, files(t, dir, ".sst")[1], func([]byte) []byte { return nil }) }, refused},
