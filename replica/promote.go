@@ -23,8 +23,9 @@ var ErrIncomplete = errors.New("the copy is not complete")
 // the other followers find back by resuming or by repair, and one that is
 // ahead of it parks. It costs a pass over the data.
 //
-// A copy that is incomplete, or whose store does not hold what it should, is
-// refused with an error that wraps ErrIncomplete, unless anyway is true.
+// A copy that is incomplete, that differs from what its master held at its
+// position, or whose store does not hold what it should, is refused with an
+// error that wraps ErrIncomplete, unless anyway is true.
 func Promote(st store.Store, hash merkle.Hasher, anyway bool) (stream.Position, error) {
 	o, err := open(st, store.Follower, hash, false)
 	if err != nil {
@@ -55,6 +56,8 @@ func (o *opened) incomplete() error {
 		return fmt.Errorf("%w: %s", ErrIncomplete, o.doubt)
 	case !o.meta.Complete:
 		return fmt.Errorf("%w: no repair of it was ever verified, or a repair was cut off", ErrIncomplete)
+	case o.meta.Summary != o.meta.Position.Fingerprint:
+		return fmt.Errorf("%w: it holds %v, but its master held %v at its position", ErrIncomplete, o.meta.Summary, o.meta.Position.Fingerprint)
 	}
 	return nil
 }
@@ -80,8 +83,9 @@ func becomeMaster(m *store.Meta, summary merkle.Summary) {
 // A master's store that was emptied or never was sdiff's becomes a master of
 // the follower's dataset; one of another dataset is an *IdentityError.
 //
-// A copy that is incomplete, whose store does not hold what it should, or that
-// stands before the master, is refused with an error that wraps ErrIncomplete,
+// A copy that is incomplete, that differs from what its master held at its
+// position, whose store does not hold what it should, or that stands before the
+// master, is refused with an error that wraps ErrIncomplete,
 // unless anyway is true: the master would lose what the copy lacks.
 func Restore(ctx context.Context, master, follower store.Store, hash merkle.Hasher, anyway bool) (Report, error) {
 	from, err := open(follower, store.Follower, hash, false)

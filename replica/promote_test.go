@@ -11,6 +11,7 @@ import (
 	"github.com/sdiff/sdiff/merkle"
 	"github.com/sdiff/sdiff/replica"
 	"github.com/sdiff/sdiff/replica/store"
+	"github.com/sdiff/sdiff/stream"
 )
 
 // pair starts a master with n keys and a follower that has them all.
@@ -210,6 +211,37 @@ func TestRestoreRefusesAnIncompleteCopy(t *testing.T) {
 		rep, err := replica.Restore(context.Background(), st, old, merkle.XXH64(), true)
 		if err != nil || rep.Extra != 1 || rep.Changed != 1 {
 			t.Errorf("Restore anyway = %+v, %v", rep, err)
+		}
+	})
+}
+
+// A copy that knows that it differs from its master was taken for the truth by
+// promote and restore without a word.
+func TestPromoteAndRestoreRefuseACopyThatHasDrifted(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var h hub
+		m := startMaster(t, store.NewMemory(), replica.MasterConfig{Listener: h.listen()})
+		drop := false
+		f := startFollower(t, store.NewMemory(), replica.FollowerConfig{ID: "f", Dial: h.dial, Repair: replica.RepairPolicy{NoDrift: true},
+			Fault: func(ops []stream.Op) []stream.Op {
+				if drop {
+					return nil
+				}
+				return ops
+			}})
+		f.waitFor(m.fill(100, "v"))
+		drop = true
+		f.waitFor(m.put("lost", "on the way"))
+		m.stop()
+		f.stop()
+		if _, err := replica.Promote(f.st.Reopen(), merkle.XXH64(), false); !errors.Is(err, replica.ErrIncomplete) {
+			t.Errorf("Promote = %v, want ErrIncomplete", err)
+		}
+		if _, err := replica.Restore(context.Background(), m.st.Reopen(), f.st.Reopen(), merkle.XXH64(), false); !errors.Is(err, replica.ErrIncomplete) {
+			t.Errorf("Restore = %v, want ErrIncomplete", err)
+		}
+		if _, err := replica.Promote(f.st.Reopen(), merkle.XXH64(), true); err != nil {
+			t.Errorf("Promote anyway = %v", err)
 		}
 	})
 }
