@@ -301,6 +301,9 @@ func (c *cluster) netCounts() {
 // mustHaveFired fails a long run in which a kind of fault never happened.
 func (c *cluster) mustHaveFired(total *chaosTotal) {
 	c.netCounts()
+	for _, text := range c.unclear {
+		c.tb.Errorf("damage was refused, but not clearly: %s", text)
+	}
 	var never []string
 	for _, kind := range mustFire {
 		if c.counts[kind] == 0 {

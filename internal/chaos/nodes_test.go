@@ -59,9 +59,11 @@ type cluster struct {
 	writes sync.RWMutex // held by writers; who locks it has them wait
 	mark   bookmark
 	counts map[string]uint64
-	log    []string  // what was done in this round
-	faults int       // in this round
-	start  time.Time // of the round
+	log    []string // what was done in this round
+	// unclear are refusals of damaged files that do not say so.
+	unclear []string
+	faults  int       // in this round
+	start   time.Time // of the round
 }
 
 // A processTB is a test whose cleanups are those of one process: an hour has
@@ -130,7 +132,10 @@ func (c *cluster) up(i int) {
 		return
 	}
 	var exit *exec.ExitError
-	if n.broken && i != c.master && errors.As(err, &exit) && exit.ExitCode() == 8 && !strings.Contains(err.Error(), "panic: ") {
+	if n.broken && i != c.master && errors.As(err, &exit) {
+		if exit.ExitCode() != 8 || strings.Contains(err.Error(), "goroutine ") {
+			c.unclear = append(c.unclear, err.Error())
+		}
 		c.count("damage refused")
 		c.did("node %d refuses what it finds: %s", i, lastLine(err.Error()))
 		c.tb.Logf("node %d refuses its damaged files: %s", i, lastLine(err.Error()))
