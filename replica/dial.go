@@ -220,10 +220,12 @@ func (f *Follower) begin(r dialed) error {
 	meta.Position = w.start
 	if !w.resume {
 		meta.Complete = false
-		f.feed.gap(w.start)
 	}
 	if err := f.write(&store.Txn{Meta: meta}); err != nil {
 		return fail(err)
+	}
+	if !w.resume {
+		f.feed.gap(w.start) // not before: a watcher is never ahead of the store
 	}
 	now := time.Now()
 	f.link = &link{peer: newPeer(r.conn), began: now, why: w.why, repair: w.repair, catching: w.start.Offset < w.head.Offset}

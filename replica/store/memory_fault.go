@@ -71,6 +71,22 @@ func (m *Memory) Rollback(n int) (lost int) {
 	return lost
 }
 
+// Restore closes the store and puts a backup in the place of all of it, as it
+// was up to n transactions ago: what is kept outside of the database, too, so
+// that nothing contradicts it. Without MemoryConfig.Keep, or NoSync, there is
+// no backup. It returns how many transactions were lost.
+func (m *Memory) Restore(n int) (lost int) {
+	m.set(func(d *disk) {
+		lost = d.rollback(n)
+		d.head = nil
+		if m := d.now.meta; m != nil {
+			d.head = &Head{Seq: m.Seq, Position: m.Position, Summary: m.Summary}
+		}
+		d.open = nil
+	})
+	return lost
+}
+
 func (d *disk) rollback(n int) int {
 	n = min(n, len(d.undo))
 	if n > 0 {

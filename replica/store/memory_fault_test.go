@@ -114,6 +114,14 @@ func TestMemoryCrash(t *testing.T) {
 	if got, h := content(t, m), m.Info().Head; got != "7 [k=1]" || h == nil || h.Seq != 9 {
 		t.Errorf("after the rollback: %s, head %+v", got, h)
 	}
+	write(2)
+	if lost := m.Restore(1); lost != 1 {
+		t.Errorf("Restore(1) lost %d", lost)
+	}
+	m = m.Reopen()
+	if got, h := content(t, m), m.Info().Head; got != "8 [k=0]" || h == nil || h.Seq != 8 {
+		t.Errorf("after a backup was put in its place: %s, head %+v", got, h)
+	}
 	synced := store.NewMemory()
 	if err := synced.Write(put("a", "1")); err != nil {
 		t.Fatal(err)
