@@ -386,6 +386,10 @@ type Report struct {
 	// Put and Deleted are what was done about them.
 	Put     uint64 `json:"put"`
 	Deleted uint64 `json:"deleted"`
+	// Keys names what was put and deleted, up to a thousand keys, if the repair
+	// was asked for with AcceptRollback; MoreKeys says that there were more.
+	Keys     []Difference `json:"keys,omitempty"`
+	MoreKeys bool         `json:"more_keys,omitempty"`
 	// BytesIn and BytesOut count the whole connection while the repair ran,
 	// CompareBytes only the comparison, both ways. RoundTrips counts how often
 	// the follower had to wait for an answer.
@@ -402,7 +406,8 @@ type Report struct {
 
 // RepairOptions are what a person may say when asking for a repair.
 type RepairOptions struct {
-	// DryRun compares only and changes nothing.
+	// DryRun compares only and changes nothing. A parked follower, too, tells
+	// what it would take to make it what its master is.
 	DryRun bool
 	// AllowMassDelete lets the repair delete more than half of the copy.
 	AllowMassDelete bool
@@ -424,7 +429,8 @@ const (
 	Changed Kind = '*' // in both, with other values
 )
 
-// A Difference is one key that differs.
+// A Difference is one key that differs. In JSON it is as sdiff diff prints it:
+// "diff", and "key" or "key64" as in BadKey.
 type Difference struct {
 	Kind Kind
 	Key  []byte

@@ -66,6 +66,9 @@ func (f *Follower) receive(fr frame, ok bool) error {
 // batch. A commit that the copy has already is passed over; one that leaves a
 // gap is the master's mistake.
 func (f *Follower) addCommits(body []byte) error {
+	if f.link.look {
+		return nil
+	}
 	b := &f.batch
 	if b.pos.IsZero() {
 		b.pos = f.meta.Position
@@ -216,6 +219,9 @@ func (f *Follower) handle(fr frame) error {
 
 // gotHead takes the master's heartbeat. An idle pair notices drift by it (P3).
 func (f *Follower) gotHead(h head) error {
+	if f.link.look {
+		return nil
+	}
 	if h.pos.Offset < f.meta.Position.Offset {
 		return protocolErrorf("the master's head is %d, but it has sent %d", h.pos.Offset, f.meta.Position.Offset)
 	}
@@ -257,6 +263,11 @@ func (f *Follower) ack() {
 		return
 	}
 	state, _, _ := f.life.get()
+	if f.link.look {
+		// The master is not told of a position that it cannot confirm.
+		f.link.peer.send(frameAck, ack{summary: f.tree.Summary(), state: string(state)}.append())
+		return
+	}
 	f.link.peer.send(frameAck, ack{
 		offset: f.meta.Position.Offset, summary: f.tree.Summary(),
 		complete: f.meta.Complete, state: string(state),

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"encoding/json"
+	"fmt"
 	"unicode/utf8"
 )
 
@@ -42,5 +43,30 @@ func (k *BadKey) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	k.Key, k.What = j.bytes(), j.What
+	return nil
+}
+
+type jsonDifference struct {
+	Diff  string  `json:"diff"`
+	Key   *string `json:"key,omitempty"`
+	Key64 []byte  `json:"key64,omitempty"`
+}
+
+// MarshalJSON encodes the difference as described above.
+func (d Difference) MarshalJSON() ([]byte, error) {
+	k := newJSONKey(d.Key, "")
+	return json.Marshal(jsonDifference{string(rune(d.Kind)), k.Key, k.Key64})
+}
+
+// UnmarshalJSON decodes what MarshalJSON encodes.
+func (d *Difference) UnmarshalJSON(b []byte) error {
+	var j jsonDifference
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	if len(j.Diff) != 1 {
+		return fmt.Errorf("a difference of kind %q", j.Diff)
+	}
+	d.Kind, d.Key = Kind(j.Diff[0]), jsonKey{Key: j.Key, Key64: j.Key64}.bytes()
 	return nil
 }

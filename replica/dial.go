@@ -28,6 +28,7 @@ type link struct {
 	why      string // what the master said in its welcome
 	repair   bool   // the master advised one
 	catching bool   // behind head since the beginning
+	look     bool   // only to compare: nothing of it changes the copy
 }
 
 // A dialer keeps the state of connecting. It is owned by the follower's loop.
@@ -40,7 +41,10 @@ type dialer struct {
 	parked string // why the master cannot confirm the position
 	// rollback is a person's consent to go on with a master that cannot.
 	rollback bool
-	served   bool // any session since the start
+	// look is a person's wish to compare with it all the same.
+	look   bool
+	ended  time.Time // when the last session did
+	served bool      // any session since the start
 	// contradicted is the epoch in which a master could not confirm the
 	// position. Once its log is trimmed it cannot tell any more, but within the
 	// epoch that changes nothing (P1).
@@ -51,6 +55,7 @@ type dialed struct {
 	conn     *transport.Conn
 	w        welcome
 	rollback bool // the hello said so
+	look     bool // the hello did not say where the copy stands
 	err      error
 }
 
@@ -85,9 +90,13 @@ func (f *Follower) connect(ctx context.Context) {
 		pos: f.meta.Position, summary: f.tree.Summary(),
 		complete: f.meta.Complete, durable: f.st.Info().Sync, rollback: d.rollback,
 	}
+	look := d.look && d.parked != ""
+	if look {
+		h.pos, h.complete, h.rollback = stream.Position{}, false, false
+	}
 	f.wg.Go(func() {
 		conn, w, err := f.handshake(ctx, h)
-		d.donec <- dialed{conn, w, h.rollback, err}
+		d.donec <- dialed{conn, w, h.rollback, look, err}
 	})
 }
 
@@ -171,6 +180,15 @@ func (f *Follower) dialed(ctx context.Context, r dialed) error {
 	parked := ""
 	if p, ok := errors.AsType[*PeerError](r.err); ok {
 		switch p.Code {
+		case CodeDuplicate:
+			if time.Since(d.ended) < f.cfg.Silence {
+				// It is our own last session, of which the master is not rid yet.
+				if d.look || d.rollback {
+					d.pause = firstPause // somebody waits
+				}
+				d.later(f)
+				return nil
+			}
 		case CodeHistory:
 			parked = p.Reason
 			d.contradicted = f.meta.Position.Epoch
@@ -186,8 +204,8 @@ func (f *Follower) dialed(ctx context.Context, r dialed) error {
 		f.cfg.Logger.Warn("no session with the master", "reason", why)
 	}
 	d.why, d.parked = r.err.Error(), parked
-	if d.rollback && !r.rollback {
-		// The consent came while this attempt was under way.
+	if d.rollback && !r.rollback || d.look && !r.look {
+		// The consent, or the wish, came while this attempt was under way.
 		d.now(f)
 		return nil
 	}
@@ -195,7 +213,7 @@ func (f *Follower) dialed(ctx context.Context, r dialed) error {
 		a.finish(Report{Outcome: Unknown, Reason: d.why, Start: time.Now()}, &notConnected{d.why})
 	}
 	f.asks = nil
-	d.rollback = false
+	d.rollback, d.look = false, false
 	d.later(f)
 	return nil
 }
@@ -211,6 +229,10 @@ func (f *Follower) begin(r dialed) error {
 	switch {
 	case !meta.Dataset.IsZero() && w.dataset != meta.Dataset:
 		return fail(protocolErrorf("the master welcomed dataset %v as %v", meta.Dataset, w.dataset))
+	case r.look && w.resume:
+		return fail(protocolErrorf("the master goes on from %d, but nothing was said of a position", w.start.Offset))
+	case r.look:
+		return f.beginLook(r)
 	case w.resume && (w.start.Offset != meta.Position.Offset || w.start.Fingerprint != meta.Position.Fingerprint || !meta.Complete):
 		return fail(protocolErrorf("the master goes on from %d, but the copy stands at %d", w.start.Offset, meta.Position.Offset))
 	case !w.resume && !r.rollback && !w.start.Epoch.IsZero() && w.start.Epoch == f.dial.contradicted:
@@ -249,12 +271,14 @@ func (f *Follower) drop(err error) {
 	}
 	f.undoBatch()
 	l := f.link
-	f.link = nil
+	f.link, f.dial.ended = nil, time.Now()
 	if l.peer.heard.Sub(l.began) > f.cfg.Silence {
 		// A master that welcomes and says nothing more serves nobody.
 		f.dial.pause = firstPause
 	}
-	f.dial.why = err.Error()
+	if !l.look {
+		f.dial.why = err.Error()
+	}
 	l.peer.bye(farewell(err))
 	f.cfg.Logger.Info("the session with the master ended", "reason", err)
 	if f.sync != nil {

@@ -252,7 +252,7 @@ func (f *Follower) publish() {
 // express derives the state that others see from what is going on.
 func (f *Follower) express() {
 	switch {
-	case f.link == nil && f.dial.parked != "":
+	case f.dial.parked != "" && (f.link == nil || f.link.look):
 		f.life.set(Parked, f.dial.parked)
 	case f.link == nil:
 		f.life.set(Connecting, f.dial.why)

@@ -1,7 +1,7 @@
 package replica
 
 import (
-	"context"
+	"bytes"
 	"fmt"
 	"time"
 
@@ -58,25 +58,6 @@ type round struct {
 	queued  bool      // the master has others to serve first
 	heard   time.Time // when something about the comparison came last
 	until   uint64    // patience has run out: where the copy has to be for that to count
-}
-
-// An ask is a request of Repair on its way through the loop.
-type ask struct {
-	opts  RepairOptions
-	diffc chan dryBatch // to the caller, for a dry run; capacity chunkWindow+1
-	donec chan result   // capacity one
-}
-
-type result struct {
-	rep  Report
-	err  error
-	rest *rest // of a dry run: what only the follower holds
-}
-
-func (a *ask) finish(rep Report, err error) {
-	if a != nil {
-		a.donec <- result{rep: rep, err: err}
-	}
 }
 
 // startSync begins a repair. There is a session and no repair.
@@ -157,7 +138,7 @@ func (y *followSync) handle(fr frame) error {
 // start takes the follower's snapshot at the offset of the master's.
 func (y *followSync) start(p syncPoint) error {
 	f := y.f
-	if y.snap != nil || p.pos.Offset != f.meta.Position.Offset {
+	if y.snap != nil || p.pos.Offset != f.meta.Position.Offset && !f.link.look {
 		return protocolErrorf("a comparison at %d, but the copy stands at %d", p.pos.Offset, f.meta.Position.Offset)
 	}
 	y.snap, y.queued = f.tree.Snapshot(), false
@@ -244,13 +225,15 @@ func (y *followSync) items(c chunk) error {
 		ops = nil
 	}
 	for i, op := range c.ops {
-		y.answer(op.Key)
+		kind := y.answer(op.Key)
 		switch {
 		case c.unsendable[i]:
 			y.bad++
+			continue
 		case c.unsendable != nil:
 			ops = append(ops, op)
 		}
+		y.overwrite(kind, op.Key)
 	}
 	// One chunk is one transaction, unless this store takes less at once.
 	for len(ops) > 0 {
@@ -333,7 +316,23 @@ func (y *followSync) delete(ops []stream.Op) error {
 		return err
 	}
 	y.rep.Deleted += uint64(len(ops))
+	for i := range ops {
+		y.overwrite(Extra, ops[i].Key)
+	}
 	return nil
+}
+
+// overwrite names a key that a repair changes because a person accepted the
+// master's history.
+func (y *followSync) overwrite(kind Kind, key []byte) {
+	if y.ask == nil || !y.ask.opts.AcceptRollback {
+		return
+	}
+	if len(y.rep.Keys) == maxBadKeys {
+		y.rep.MoreKeys = true
+		return
+	}
+	y.rep.Keys = append(y.rep.Keys, Difference{kind, bytes.Clone(key)})
 }
 
 // judge decides what a round has come to: only equal fingerprints at the same
@@ -419,52 +418,4 @@ func (y *followSync) finish(o Outcome, why string, rest *rest) {
 		y.ask.donec <- result{rep: rep, rest: rest}
 	}
 	f.nextAsk()
-}
-
-// Repair compares the copy with the master's and mends what differs, while the
-// stream goes on; with DryRun it changes nothing. It waits for a repair that is
-// under way. If ctx ends it returns at once; a repair
-// that has begun goes on, a dry run does not.
-//
-// The report's Outcome says how it came out. An error means that it could not
-// begin: ErrNotConnected, or ErrRepairing if too many wait already.
-func (f *Follower) Repair(ctx context.Context, opts RepairOptions) (Report, error) {
-	if err := f.ready(ctx); err != nil {
-		return Report{}, err
-	}
-	a := &ask{opts: opts, donec: make(chan result, 1), diffc: make(chan dryBatch, chunkWindow+1)}
-	select {
-	case f.askc <- a:
-	case <-f.endedc:
-		return Report{}, ErrClosed
-	case <-ctx.Done():
-		return Report{}, context.Cause(ctx)
-	}
-	for {
-		select {
-		case b := <-a.diffc:
-			f.report(ctx, b, opts.Each)
-		case r := <-a.donec:
-			f.drain(ctx, a, opts.Each)
-			r.rest.report(ctx, opts.Each)
-			if opts.DryRun && opts.Each != nil && ctx.Err() != nil {
-				// Each was not told of everything.
-				return Report{Outcome: Unknown, Reason: "interrupted"}, context.Cause(ctx)
-			}
-			return r.rep, r.err
-		case <-f.endedc:
-			select {
-			case r := <-a.donec:
-				return r.rep, r.err
-			default:
-				return Report{Outcome: Unknown, Reason: "the follower is ending"}, ErrClosed
-			}
-		case <-ctx.Done():
-			select {
-			case f.cancelc <- a:
-			case <-f.endedc:
-			}
-			return Report{Outcome: Unknown, Reason: "interrupted"}, context.Cause(ctx)
-		}
-	}
 }

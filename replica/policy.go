@@ -61,7 +61,7 @@ func (f *Follower) afterWelcome() {
 // repairWhenDue begins a repair if the policy says that it is time.
 func (f *Follower) repairWhenDue(now time.Time) {
 	p := f.cfg.Repair
-	if f.link == nil || f.sync != nil || p.Manual {
+	if f.link == nil || f.link.look || f.sync != nil || p.Manual {
 		return
 	}
 	switch {
@@ -90,13 +90,13 @@ func (f *Follower) asked(ctx context.Context, a *ask) {
 	switch {
 	case len(f.asks) >= maxAsks:
 		a.finish(Report{Outcome: Unknown, Start: time.Now()}, ErrRepairing)
-	case f.link != nil && f.sync == nil:
+	case f.link != nil && f.sync == nil && !f.link.look:
 		f.startSync(a, "asked for")
 	case f.link != nil:
 		f.asks = append(f.asks, a)
-	case f.dial.parked != "" && a.opts.AcceptRollback && !a.opts.DryRun:
+	case f.dial.parked != "" && (a.opts.AcceptRollback || a.opts.DryRun):
 		f.asks = append(f.asks, a)
-		f.dial.rollback = true
+		f.settleAsks()
 		f.dial.now(f)
 	default:
 		why := f.dial.why
@@ -129,7 +129,14 @@ func (f *Follower) cancelAsk(a *ask) {
 
 // nextAsk begins the next repair that a person asked for.
 func (f *Follower) nextAsk() {
-	if len(f.asks) == 0 || f.sync != nil {
+	if f.sync != nil {
+		return
+	}
+	if f.looking() {
+		f.nextLook()
+		return
+	}
+	if len(f.asks) == 0 {
 		return
 	}
 	if f.link == nil {
