@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/sdiff/sdiff/merkle"
 	"github.com/sdiff/sdiff/replica/store"
@@ -80,6 +81,8 @@ func open(st store.Store, role store.Role, hash merkle.Hasher, adopt bool) (open
 		o.doubt = fmt.Sprintf("the database is at transaction %d, but %d were recorded beside it: its newest writes are lost", o.meta.Seq, headAt.Seq)
 	case headAt != nil && headAt.Seq == o.meta.Seq && headAt.Summary != o.meta.Summary:
 		o.doubt = fmt.Sprintf("the database says %v at transaction %d, but %v was recorded beside it: it is another database", o.meta.Summary, o.meta.Seq, headAt.Summary)
+	case headAt != nil && role == store.Master && !headAt.Position.Epoch.IsZero() && !knows(&o.meta, headAt.Position.Epoch):
+		o.doubt = fmt.Sprintf("epoch %v was recorded beside the database, which knows nothing of it: it is another database", headAt.Position.Epoch)
 	case role == store.Master && !o.meta.Complete:
 		o.lost = true
 		o.doubt = "a restore was cut off: run it again to its end"
@@ -91,6 +94,12 @@ func open(st store.Store, role store.Role, hash merkle.Hasher, adopt bool) (open
 		o.where = whereDamaged(v, o.tree, o.meta.Position.Offset)
 	}
 	return o, nil
+}
+
+// knows reports whether an epoch is the newest one of a master's history, or an
+// earlier one.
+func knows(m *store.Meta, e stream.Epoch) bool {
+	return e == m.Position.Epoch || slices.ContainsFunc(m.History, func(p stream.Position) bool { return p.Epoch == e })
 }
 
 // buildTree makes the tree of everything a view holds, which comes in key

@@ -249,7 +249,7 @@ func isDamage(err error) bool {
 		}
 	}
 	text := strings.ToLower(err.Error())
-	for _, word := range []string{"checksum", "corrupt", "level validation", "datakey", "data key", "does not exist for table", "invalid", "opening table", "sanity"} {
+	for _, word := range []string{"checksum", "corrupt", "level validation", "datakey", "data key", "does not exist for table", "invalid", "opening table", "sanity", "iv for key registry", "keyregistryiterator"} {
 		if strings.Contains(text, word) {
 			return true
 		}
