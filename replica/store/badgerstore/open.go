@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Open opens the database in a directory, or makes one, and returns the store
@@ -108,6 +110,9 @@ type dirLock struct {
 	pid string // path of the file with the process id; empty if that is another's
 }
 
+// dyingTime is how long the lock of a process that is gone may stay.
+const dyingTime = 10 * time.Second
+
 func lockDir(dir string) (*dirLock, error) {
 	if !ownLock {
 		return nil, nil
@@ -117,10 +122,18 @@ func lockDir(dir string) (*dirLock, error) {
 		return nil, err
 	}
 	pid := filepath.Join(dir, "LOCK")
-	if err := flock(f); err != nil {
-		f.Close()
+	for end := time.Now().Add(dyingTime); ; time.Sleep(dyingTime / 1000) {
+		if err = flock(f); err == nil {
+			break
+		}
 		b, _ := os.ReadFile(pid)
-		return nil, &InUseError{Dir: dir, PID: strings.TrimSpace(string(b))}
+		holder := strings.TrimSpace(string(b))
+		// The one who holds it may have been killed: what it leaves behind, a
+		// child that it gave the lock to among them, ends a little later.
+		if n, err := strconv.Atoi(holder); err != nil || lives(n) || time.Now().After(end) {
+			f.Close()
+			return nil, &InUseError{Dir: dir, PID: holder}
+		}
 	}
 	if err := os.WriteFile(pid, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
 		f.Close()
