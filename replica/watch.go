@@ -155,6 +155,7 @@ type feed struct {
 	mu    sync.Mutex
 	first uint64 // number of entries[0]; entries are numbered from 1
 	list  []fed
+	lost  stream.Position // of the newest entry dropped before list
 	bytes int
 	ended bool
 	newc  chan struct{}
@@ -175,6 +176,7 @@ func (f *feed) add(entries []fed) {
 	if f.watchers.Load() == 0 {
 		f.first += uint64(len(f.list) + len(entries))
 		f.list, f.bytes = nil, 0
+		f.lost = entries[len(entries)-1].pos
 		return
 	}
 	for _, e := range entries {
@@ -183,6 +185,7 @@ func (f *feed) add(entries []fed) {
 	f.list = append(f.list, entries...)
 	for len(f.list) > 1 && f.bytes > feedBytes {
 		f.bytes -= stream.Size(f.list[0].ops)
+		f.lost = f.list[0].pos
 		f.list[0] = fed{}
 		f.list = f.list[1:]
 		f.first++
@@ -205,18 +208,19 @@ func (f *feed) end() {
 	f.newc = make(chan struct{})
 }
 
-// read returns entry n, or a channel that is closed when there may be one.
-// missed says that it was dropped: next is the oldest there is.
-func (f *feed) read(n uint64) (e fed, next uint64, missed bool, wait <-chan struct{}, ended bool) {
+// read returns entry n, or a channel that is closed when there may be one. If
+// it was dropped, that is a gap, at the position after which the oldest there
+// is goes on; next is its number.
+func (f *feed) read(n uint64) (e fed, next uint64, wait <-chan struct{}, ended bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case n < f.first:
-		return fed{}, f.first, true, nil, false
+		return fed{pos: f.lost, gap: true}, f.first, nil, false
 	case n >= f.first+uint64(len(f.list)):
-		return fed{}, n, false, f.newc, f.ended
+		return fed{}, n, f.newc, f.ended
 	}
-	return f.list[n-f.first], n + 1, false, nil, false
+	return f.list[n-f.first], n + 1, nil, false
 }
 
 // Watch yields what the copy applies from now on, until ctx ends: the ops of
@@ -243,12 +247,8 @@ func (f *Follower) watch(ctx context.Context, from uint64, yield func(Change, er
 	defer f.feed.watchers.Add(-1)
 	next := f.feed.next()
 	for {
-		e, n, missed, wait, ended := f.feed.read(next)
+		e, n, wait, ended := f.feed.read(next)
 		switch {
-		case missed:
-			if !yield(Change{Position: f.state.Load().pos, Gap: true}, nil) {
-				return nil
-			}
 		case wait == nil && e.gap:
 			if !yield(Change{Position: e.pos, Gap: true}, nil) {
 				return nil

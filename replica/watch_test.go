@@ -254,6 +254,11 @@ func TestSlowWatcherOnAFollowerIsToldOfTheGap(t *testing.T) {
 					return
 				}
 				got = append(got, text(c))
+				// The gap had the position of the copy, beyond that of the
+				// changes that came after it.
+				if last != 0 && len(got) > 1 && strings.HasPrefix(got[len(got)-2], "gap") && c.Position.Offset != last+1 {
+					t.Errorf("after the gap at %d came %d, want the next", last, c.Position.Offset)
+				}
 				if last = c.Position.Offset; last == 2 {
 					time.Sleep(time.Minute)
 				}
