@@ -64,7 +64,7 @@ func cutUnsynced(t *testing.T, r *rand.Rand, cuts int) (lost int) {
 	n := counts{}
 	d := powerDisk(t, r, n)
 	l := newLedger(r.Uint64())
-	m := serve(t, d, "--sync", "never")
+	m := mustStart(t, data(d), "serve", "--listen", ownAddress(r), "--sync", "never")
 	at := m.ready.Address
 	f := mustStart(t, filepath.Join(memoryDir(t), "f"), "follow", "--from", at)
 	for range cuts {

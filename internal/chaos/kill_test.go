@@ -64,13 +64,20 @@ type pair struct {
 
 // newPair starts both and waits until they are equal.
 func newPair(t *testing.T, r *rand.Rand) *pair {
-	p := &pair{T: t, r: r, l: newLedger(r.Uint64()), n: counts{}, dir: memoryDir(t), addr: "127.0.0.1:0"}
+	p := &pair{T: t, r: r, l: newLedger(r.Uint64()), n: counts{}, dir: memoryDir(t), addr: ownAddress(r)}
 	p.watchM, p.watchF = &watched{role: "master"}, &watched{role: "follower"}
 	p.startMaster()
 	p.addr = p.m.ready.Address
 	p.startFollower()
 	eventually(t, func() string { return inSync(t, p.m, p.f) })
 	return p
+}
+
+// ownAddress returns an address with port 0, of which a port that was taken
+// once can be taken again: nobody else takes ports of it meanwhile, not for
+// connections either.
+func ownAddress(r *rand.Rand) string {
+	return fmt.Sprintf("127.%d.%d.%d:0", 1+r.IntN(250), r.IntN(250), 1+r.IntN(250))
 }
 
 func (p *pair) mdir() string { return filepath.Join(p.dir, "m") }

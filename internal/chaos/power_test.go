@@ -48,10 +48,13 @@ func eachDisk(t *testing.T, n int, f func(t *testing.T, r *rand.Rand, cuts int))
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	for i := uint64(0); n > 0 && !t.Failed(); i++ {
-		t.Logf("-crash-seed %d", seed+i)
-		f(t, rand.New(rand.NewPCG(seed+i, 0)), min(n, *perDisk))
+	for n > 0 && !t.Failed() {
+		// A test of its own, so that the disk goes with it.
+		t.Run(fmt.Sprintf("crash-seed=%d", seed), func(t *testing.T) {
+			f(t, rand.New(rand.NewPCG(seed, 0)), min(n, *perDisk))
+		})
 		n -= *perDisk
+		seed++
 	}
 }
 
