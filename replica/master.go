@@ -48,6 +48,8 @@ type Master struct {
 	// logGap is the newest offset that the log was found not to hold although
 	// it should; a follower that needs it is repaired instead. 0 is none.
 	logGap atomic.Uint64
+	// loss is the epoch that began with a loss that a person accepted.
+	loss stream.Epoch
 	ages   clockwork
 	acks   signal
 	life   lifecycle
@@ -94,6 +96,7 @@ func (m *Master) Run(ctx context.Context) (err error) {
 	m.scrub = newScrubber(m.w.tree, m.cfg.Scrub, m.w.view, func(_ context.Context, bad []mismatch) { m.damaged(bad, false) })
 	m.w.found = func(bad mismatch) { m.damaged([]mismatch{bad}, true) }
 	m.reads = reader{st: m.st, tree: m.w.tree, view: m.w.view, found: func(_ context.Context, bad []mismatch) { m.damaged(bad, true) }}
+	m.loss = o.loss
 	close(m.readyc)
 	m.life.set(Serving, "")
 

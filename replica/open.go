@@ -26,6 +26,7 @@ type opened struct {
 	// older says that the store is whole, but as it was some transactions
 	// before the newest that was recorded.
 	older bool
+	loss  stream.Epoch // of a master, the epoch that began with an accepted loss
 }
 
 // open reads the store whole: it rebuilds the tree from the items and holds
@@ -90,6 +91,11 @@ func open(st store.Store, role store.Role, hash merkle.Hasher, adopt bool) (open
 		o.lost = found.Count < o.meta.Summary.Count
 		o.doubt = fmt.Sprintf("the store holds %d keys with fingerprint %016x, but should hold %d with %016x", found.Count, found.Sum, o.meta.Summary.Count, o.meta.Summary.Sum)
 	}
+	if role == store.Master {
+		if o.loss, err = readLoss(v); err != nil {
+			return opened{}, err
+		}
+	}
 	if o.doubt != "" && role == store.Master {
 		o.where = whereDamaged(v, o.tree, o.meta.Position.Offset)
 	}
@@ -134,6 +140,7 @@ func openMaster(st store.Store, cfg MasterConfig) (opened, error) {
 		cfg.Logger.Warn("the newest writes are lost, they were not synced", "found", o.doubt)
 		o.doubt = ""
 	}
+	var tx store.Txn
 	accepted := o.lost && cfg.AcceptDataLoss || !o.lost && cfg.AcceptStore
 	switch {
 	case o.doubt != "" && !accepted:
@@ -146,6 +153,8 @@ func openMaster(st store.Store, cfg MasterConfig) (opened, error) {
 			return opened{}, fmt.Errorf("drop the log of the old epoch: %w", err)
 		}
 		becomeMaster(m, o.tree.Summary())
+		o.loss = m.Position.Epoch
+		tx.Records = []store.Record{lossBegins(o.loss)}
 	case o.fresh:
 		sum := o.tree.Summary()
 		*m = store.Meta{Dataset: stream.NewID(), Role: store.Master, Hash: cfg.Hash.ID(), Complete: true, Verified: sum.Count}
@@ -160,7 +169,8 @@ func openMaster(st store.Store, cfg MasterConfig) (opened, error) {
 		newEpoch(m)
 	}
 	m.Clean, m.Sync = false, durable
-	if err := st.Write(&store.Txn{Meta: *m}); err != nil {
+	tx.Meta = *m
+	if err := st.Write(&tx); err != nil {
 		return opened{}, fmt.Errorf("write the store's meta: %w", err)
 	}
 	return o, nil

@@ -42,7 +42,11 @@ func Promote(st store.Store, hash merkle.Hasher, anyway bool) (stream.Position, 
 	}
 	becomeMaster(&m, o.tree.Summary())
 	m.Sync = st.Info().Sync
-	if err := st.Write(&store.Txn{Meta: m}); err != nil {
+	tx := store.Txn{Meta: m}
+	if o.incomplete() != nil {
+		tx.Records = []store.Record{lossBegins(m.Position.Epoch)}
+	}
+	if err := st.Write(&tx); err != nil {
 		return stream.Position{}, err
 	}
 	return m.Position, nil
@@ -238,7 +242,15 @@ func (r *restorer) finish() error {
 	}
 	becomeMaster(&m, want)
 	m.Sync = r.master.Info().Sync
-	if err := r.master.Write(&store.Txn{Meta: m}); err != nil {
+	tx := store.Txn{Meta: m}
+	was := r.to.meta
+	switch {
+	case r.from.incomplete() != nil:
+		tx.Records = []store.Record{lossBegins(m.Position.Epoch)}
+	case beforeLoss(was.History, was.Position.Epoch, r.to.loss, r.from.meta.Position.Epoch):
+		tx.Records = []store.Record{lossBegins(stream.Epoch{})} // it is made good
+	}
+	if err := r.master.Write(&tx); err != nil {
 		return err
 	}
 	r.rep.Outcome, r.rep.Offset = Repaired, m.Position.Offset

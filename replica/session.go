@@ -284,6 +284,8 @@ func (m *Master) choose(h hello) (welcome, *goodbye, error) {
 		return park("this master does not know the history that the follower's position belongs to")
 	case h.pos.Offset > end:
 		return park(fmt.Sprintf("this master is behind the follower: it has %d commits of that history, the follower %d", end, h.pos.Offset))
+	case h.pos.Offset < pub.logStart.Offset && beforeLoss(pub.history, pub.pos.Epoch, m.loss, h.pos.Epoch):
+		return park("this master goes on without data that it lost, and the follower, which is of the time before, may hold it")
 	case h.pos.Offset < pub.logStart.Offset:
 		return fromHead(fmt.Sprintf("the follower asked for %d, the log starts at %d", h.pos.Offset+1, pub.logStart.Offset+1))
 	}
