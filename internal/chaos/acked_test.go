@@ -223,15 +223,18 @@ type finding struct {
 
 // check holds what a master has after a crash against the ledger: its log, its
 // items and its fingerprint. No writer may be at work. With mayLose the master
-// may have lost the newest commits, all from some offset on; then it must have
-// begun a new epoch.
+// may have lost the newest commits, all from some offset on, and may have begun
+// a new epoch.
 func (l *ledger) check(t testing.TB, p *process, mayLose bool) finding {
 	t.Helper()
 	s, err := p.Status(t.Context())
 	if err != nil {
 		t.Fatalf("status: %v\n%s", err, p.log)
 	}
-	l.checkEpoch(t, s.Epoch, mayLose)
+	if l.epoch != "" && l.epoch != s.Epoch && !mayLose {
+		t.Fatalf("epoch %s before, %s after the crash, though nothing may be lost", l.epoch, s.Epoch)
+	}
+	l.epoch = s.Epoch
 	from := uint64(len(l.commits)) + 1
 	if mayLose {
 		from, l.commits = 1, nil
@@ -244,16 +247,6 @@ func (l *ledger) check(t testing.TB, p *process, mayLose bool) finding {
 		t.Fatalf("verify: %+v, %v; status says %s\n%s", v, err, s.Fingerprint, p.log)
 	}
 	return f
-}
-
-// checkEpoch checks that an epoch goes on if nothing may have been lost, and
-// that a new one begins otherwise.
-func (l *ledger) checkEpoch(t testing.TB, epoch string, mayLose bool) {
-	t.Helper()
-	if l.epoch != "" && mayLose == (epoch == l.epoch) {
-		t.Fatalf("epoch %s before, %s after the crash, mayLose %v", l.epoch, epoch, mayLose)
-	}
-	l.epoch = epoch
 }
 
 // readLog reads the commits from an offset to head, which have to be there one

@@ -69,6 +69,7 @@ func cutUnsynced(t *testing.T, r *rand.Rand, cuts int) (lost int) {
 	f := mustStart(t, filepath.Join(memoryDir(t), "f"), "follow", "--from", at)
 	for range cuts {
 		eventually(t, func() string { return inSync(t, m, f) })
+		l.epoch = m.epoch(t)
 		when := pick(r)
 		ld := l.start(t, m, 0, 4, when.size(r))
 		if r.IntN(3) > 0 {
@@ -94,7 +95,11 @@ func cutUnsynced(t *testing.T, r *rand.Rand, cuts int) (lost int) {
 			lost += l.settle(t, 0, true).lost
 			break // as after any damage, a person decides
 		}
+		before := l.epoch
 		found := l.check(t, m, true)
+		if l.epoch == before {
+			t.Fatalf("epoch %s goes on over what may be lost", before)
+		}
 		l.count(n, found)
 		lost += found.lost
 		afterLoss(t, l, m, f, ahead, found.head, n)

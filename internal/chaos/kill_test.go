@@ -29,6 +29,7 @@ func TestKill(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("-crash-seed %d", seed)
+	defer total(t)
 	run := func(name string, n int, f func(*pair, int)) {
 		t.Run(name, func(t *testing.T) {
 			p := newPair(t, rand.New(rand.NewPCG(seed, uint64(n))))
@@ -38,6 +39,7 @@ func TestKill(t *testing.T) {
 	}
 	run("running", *kills, killRunning)
 	few := (*kills + 19) / 20
+	run("running unsynced", few, killUnsynced)
 	run("copying", few, killCopying)
 	run("promoting and restoring", few, killPromoting)
 	if *kills >= 20 {
@@ -59,6 +61,7 @@ type pair struct {
 	writers   int      // so many there have been
 	watchM    *watched
 	watchF    *watched
+	newEpochs bool // each start of the master begins one
 	mayRepair bool // the log may have been trimmed, or the follower is new
 }
 
@@ -132,7 +135,10 @@ func (p *pair) load() *load {
 func (p *pair) settle() {
 	p.Helper()
 	eventually(p, func() string { return inSync(p, p.m, p.f) })
-	p.l.count(p.n, p.l.check(p, p.m, false))
+	found := p.l.check(p, p.m, p.newEpochs)
+	if p.l.count(p.n, found); found.lost > 0 {
+		p.Fatalf("LOST: %d acknowledged commits", found.lost)
+	}
 	p.l.checkItems(p, p.f)
 	if v, err := p.f.Verify(p.Context()); err != nil || !v.OK {
 		p.Fatalf("verify: %+v, %v", v, err)
@@ -182,6 +188,15 @@ func killRunning(p *pair, rounds int) {
 		p.settle()
 		p.n["rounds"]++
 	}
+}
+
+// killUnsynced is killRunning with a master that does not sync. A kill loses
+// nothing for that, though the master cannot know what ended it.
+func killUnsynced(p *pair, rounds int) {
+	p.mArgs, p.newEpochs = []string{"--sync", "never"}, true
+	p.m.kill()
+	p.startMaster()
+	killRunning(p, rounds)
 }
 
 // killMaster kills the master and starts it again.

@@ -5,11 +5,14 @@ package chaos
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +30,7 @@ var (
 // what was acknowledged before it.
 func TestPowerCut(t *testing.T) {
 	needLoop(t)
+	defer total(t)
 	t.Run("master", func(t *testing.T) { eachDisk(t, *cuts, cutMaster) })
 	t.Run("unsynced", func(t *testing.T) {
 		lost := 0
@@ -313,6 +317,16 @@ func offsetOf(t testing.TB, p *process) uint64 {
 	return s.Offset
 }
 
+// epoch returns a replica's epoch.
+func (p *process) epoch(t testing.TB) string {
+	t.Helper()
+	s, err := p.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Epoch
+}
+
 // ackedBy returns what a follower has acknowledged to its master.
 func ackedBy(t testing.TB, m *process, id string) uint64 {
 	t.Helper()
@@ -352,10 +366,40 @@ func caughtUp(t testing.TB, m, f *process) {
 // counts count what a run has done and met.
 type counts map[string]int
 
-// report prints them on a line of its own, to be summed up over a run.
+// report logs them, and adds them to what total prints.
 func report(t testing.TB, n counts) {
-	if !t.Failed() {
-		fmt.Printf("COUNTS %s %v\n", t.Name(), map[string]int(n))
+	t.Logf("%v", map[string]int(n))
+	names := strings.SplitN(t.Name(), "/", 3)
+	name := strings.Join(names[:min(2, len(names))], "/")
+	totals.Lock()
+	defer totals.Unlock()
+	if totals.of == nil {
+		totals.of = make(map[string]counts)
+	}
+	sum := totals.of[name]
+	if sum == nil {
+		sum = counts{}
+		totals.of[name] = sum
+	}
+	for what, k := range n {
+		sum[what] += k
+	}
+}
+
+// totals are the counts of a run, by test and first subtest.
+var totals struct {
+	sync.Mutex
+	of map[string]counts
+}
+
+// total prints what the subtests of a test have counted.
+func total(t testing.TB) {
+	totals.Lock()
+	defer totals.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(totals.of)) {
+		if strings.HasPrefix(name, t.Name()+"/") {
+			fmt.Printf("%s: %v\n", name, map[string]int(totals.of[name]))
+		}
 	}
 }
 
