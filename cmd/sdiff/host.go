@@ -90,6 +90,13 @@ func (a *app) host(ctx context.Context, st store.Store, r runner, cfg control.Co
 		clean = true
 		return nil
 	}
+	if ctx.Err() != nil && errors.Is(err, store.ErrRefused) {
+		f := &failure{code: control.Classify(err), msg: fmt.Sprintf("ended, but not cleanly: %v", err)}
+		if errors.Is(err, store.ErrNoSpace) {
+			f.hint = "what was acknowledged is in the store; the next start needs some space"
+		}
+		return f
+	}
 	return err
 }
 

@@ -135,6 +135,9 @@ func openError(dir string, err error) error {
 	if e, ok := errors.AsType[*badgerstore.InUseError](err); ok {
 		return &failure{code: control.InUse, msg: e.Error(), hint: "sdiff status --data " + dir + " asks the process that runs there; stop it, or choose another directory"}
 	}
+	if errors.Is(err, store.ErrNoSpace) || errors.Is(err, syscall.ENOSPC) {
+		return &failure{code: control.ReadOnly, msg: fmt.Sprintf("open the store in %s: %v", dir, err), hint: "nothing was changed; free some space, and start again"}
+	}
 	if errors.Is(err, store.ErrRefused) {
 		return &failure{code: control.BadOption, msg: err.Error()}
 	}

@@ -81,6 +81,8 @@ var sentinels = []struct {
 	{replica.ErrClosed, Ending},
 	{store.ErrClosed, Ending},
 	{store.ErrNoSpace, ReadOnly},
+	{store.ErrNotWritable, ReadOnly},
+	{syscall.ENOSPC, ReadOnly},
 	{syscall.EADDRINUSE, InUse},
 	{fs.ErrPermission, Permission},
 	{context.DeadlineExceeded, Timeout},

@@ -7,6 +7,27 @@ import "fmt"
 // again once there is space.
 var ErrNoSpace = fmt.Errorf("%w: the disk is nearly full", ErrRefused)
 
+// ErrNotWritable is wrapped by the errors of writes that are refused because
+// there is nothing to write to any more: the file system has become read-only,
+// or the database was removed. It wraps ErrRefused. Reads go on as far as they
+// can.
+var ErrNotWritable = fmt.Errorf("%w: the disk takes no writes", ErrRefused)
+
+// A Roomer is a Store that can tell whether it takes writes of data before it
+// is given one. Room returns nil, or an error that wraps ErrNoSpace or
+// ErrNotWritable. Like Write it is for the goroutine that writes.
+type Roomer interface {
+	Room() error
+}
+
+// Room asks a store whether it takes writes of data, as far as it can tell.
+func Room(st Store) error {
+	if r, ok := st.(Roomer); ok {
+		return r.Room()
+	}
+	return nil
+}
+
 // A LimitError says that something is larger than the store takes. It never
 // holds the thing itself. It wraps ErrRefused.
 type LimitError struct {

@@ -18,6 +18,21 @@ func diskSpace(path string) (free, size int64) {
 	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize)
 }
 
+// diskFiles returns how many files can still be made on the file system of a
+// path, -1 if it does not count them, and whether it is read-only.
+func diskFiles(path string) (left int64, readOnly bool) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(path, &st); err != nil {
+		return -1, false
+	}
+	left = -1
+	if st.Files > 0 {
+		left = int64(st.Ffree)
+	}
+	const rdOnly = 1 // ST_RDONLY, MNT_RDONLY
+	return left, st.Flags&rdOnly != 0
+}
+
 // allocated returns the bytes on disk that a file takes.
 func allocated(info fs.FileInfo) (int64, bool) {
 	st, ok := info.Sys().(*syscall.Stat_t)

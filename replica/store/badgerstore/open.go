@@ -64,6 +64,9 @@ func openLocked(dir string, opt Options, lock *dirLock) (*Store, error) {
 // open opens the database under the lock.
 func (s *Store) open() error {
 	s.log = s.opt.log()
+	if err := roomToOpen(s.path, s.opt.Reserve); err != nil {
+		return err
+	}
 	tried, err := s.tryFirst()
 	if err != nil {
 		return err
@@ -87,6 +90,13 @@ func (s *Store) open() error {
 		s.note(note)
 	}
 	return s.init(s.path)
+}
+
+// roomToOpen returns an error if the disk is too full to open a database on it:
+// Badger would be killed, now and at every other try.
+func roomToOpen(dir string, reserve int64) error {
+	s := newSpace(dir, reserve)
+	return s.toOpen()
 }
 
 // An InUseError says that another process has the database open.

@@ -1,7 +1,9 @@
 package badgerstore
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,33 +13,51 @@ import (
 	"github.com/sdiff/sdiff/replica/store"
 )
 
-// A space guards the reserve of free disk space. It is the writing goroutine's.
+// A space guards the reserve of free disk space, and sees when there is no disk
+// to write to any more. It is the writing goroutine's.
 type space struct {
 	dir     string // empty: nothing to guard
 	reserve int64
+	head    string      // path of HEAD, or empty
+	id      os.FileInfo // of the directory when it was opened
 
-	full    bool // writes are refused
+	full    bool // writes of data are refused
 	at      time.Time
 	written int64 // since then
 	slack   int64 // how much more than needed was free then
 }
 
-// Asking the file system costs a few microseconds, so it is asked only after
-// so much was written, or after so long, or where it gets tight.
 const (
+	// Asking the file system costs a few microseconds, so it is asked only after
+	// so much was written, or after so long, or where it gets tight. What others
+	// may fill in this time is what the reserve is for: whoever writes to a
+	// memory map on a full disk gets a SIGBUS.
 	spaceBytes = 8 << 20
-	spaceAge   = time.Second
+	spaceAge   = 10 * time.Millisecond
+	// Nothing at all is written where less than this is free: a Trim, or a
+	// transaction without data, takes a part of it.
+	floorBytes = 256 << 10
+	// fewFiles is how many files it must still be possible to make: a log, a
+	// value log and a table for each that is rotated.
+	fewFiles = 16
+	// What it takes beyond tables to open and to close a database.
+	openBytes  = 2 << 20
+	closeBytes = 512 << 10
 )
 
 func newSpace(dir string, reserve int64) space {
-	if reserve < 0 {
+	if dir == "" {
 		return space{}
 	}
-	if reserve == 0 && dir != "" {
+	s := space{dir: dir, reserve: reserve}
+	if reserve == 0 {
 		_, size := diskSpace(dir)
-		reserve = defaultReserve(size)
+		s.reserve = defaultReserve(size)
 	}
-	return space{dir: dir, reserve: reserve}
+	if info, err := os.Stat(dir); err == nil {
+		s.id = info
+	}
+	return s
 }
 
 // defaultReserve returns what to keep free of a volume of so many bytes, or of
@@ -49,8 +69,8 @@ func defaultReserve(volume int64) int64 {
 	return min(DefaultReserve, volume/10)
 }
 
-// check returns an error that wraps store.ErrNoSpace if so many bytes should
-// not be written now.
+// check returns an error that wraps store.ErrNoSpace or store.ErrNotWritable if
+// so many bytes of data should not be written now.
 func (s *space) check(n int64) error {
 	if s.dir == "" {
 		return nil
@@ -61,17 +81,101 @@ func (s *space) check(n int64) error {
 		return nil
 	}
 	s.at, s.written = now, n
+	err := s.ask(n)
+	s.full = err != nil
+	return err
+}
+
+// ask asks the file system.
+func (s *space) ask(n int64) error {
+	if err := s.gone(); err != nil {
+		return err
+	}
+	if s.reserve < 0 {
+		return nil
+	}
+	more := int64(0) // than needed, or it would flap
+	if s.full {
+		more = 4
+	}
+	if files, _ := diskFiles(s.dir); files >= 0 && files < fewFiles+more {
+		return fmt.Errorf("%w: %d more files can be made there, %d is the least", store.ErrNoSpace, files, fewFiles+more)
+	}
 	free, _ := diskSpace(s.dir)
 	if free < 0 {
 		return nil // cannot be told here
 	}
 	need := max(s.reserve, memSize(s.dir)+n)
 	if s.full {
-		need += need / 4 // or it would flap
+		need += need / more
 	}
 	s.slack = free - n - need
-	if s.full = s.slack < 0; s.full {
+	if s.slack < 0 {
 		return fmt.Errorf("%w: %d bytes are free, the reserve is %d", store.ErrNoSpace, free, need)
+	}
+	return nil
+}
+
+// floor returns an error of the same kinds if nothing at all should be written
+// now.
+func (s *space) floor() error {
+	if s.dir == "" {
+		return nil
+	}
+	if err := s.gone(); err != nil {
+		return err
+	}
+	if free, _ := diskSpace(s.dir); s.reserve >= 0 && free >= 0 && free < floorBytes {
+		return fmt.Errorf("%w: %d bytes are free", store.ErrNoSpace, free)
+	}
+	return nil
+}
+
+// gone returns an error that wraps store.ErrNotWritable if what is written
+// would be nowhere: the maps and open files of a database that was removed take
+// writes as ever.
+func (s *space) gone() error {
+	info, err := os.Stat(s.dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && s.id != nil && !os.SameFile(info, s.id) {
+		return fmt.Errorf("%w: the directory of the database was removed or moved", store.ErrNotWritable)
+	}
+	if s.head != "" {
+		if _, err := os.Lstat(s.head); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: files of the database were removed", store.ErrNotWritable)
+		}
+	}
+	if _, readOnly := diskFiles(s.dir); readOnly {
+		return fmt.Errorf("%w: the file system is read-only", store.ErrNotWritable)
+	}
+	return nil
+}
+
+// toOpen returns an error that wraps store.ErrNoSpace if there is no room for
+// what Badger does when it opens a database: it writes out what the logs hold.
+func (s *space) toOpen() error { return s.forTables("opening", openBytes) }
+
+// toClose does the same for closing.
+func (s *space) toClose() error {
+	if s.dir == "" {
+		return nil
+	}
+	if err := s.gone(); err != nil {
+		return err
+	}
+	return s.forTables("closing", closeBytes)
+}
+
+func (s *space) forTables(doing string, more int64) error {
+	if s.dir == "" || s.reserve < 0 {
+		return nil
+	}
+	mem := memSize(s.dir)
+	need := mem + mem/8 + more
+	if free, _ := diskSpace(s.dir); free >= 0 && free < need {
+		return fmt.Errorf("%w: %d bytes are free, %s takes %d", store.ErrNoSpace, free, doing, need)
+	}
+	if files, _ := diskFiles(s.dir); files >= 0 && files < fewFiles/2 {
+		return fmt.Errorf("%w: %d more files can be made there, %s takes %d", store.ErrNoSpace, files, doing, fewFiles/2)
 	}
 	return nil
 }

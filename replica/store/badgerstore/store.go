@@ -111,6 +111,7 @@ func (s *Store) init(dir string) (err error) {
 		s.poisoned = errReadOnly
 		return nil
 	}
+	s.space.head = s.head.f.Name()
 	s.syncer.start(s.head.f, s.log)
 	return nil
 }
@@ -135,7 +136,10 @@ func (s *Store) Info() store.Info {
 }
 
 // Close ends all views, waits for calls that are inside, and closes the
-// database if Open opened it.
+// database if Open opened it. If the disk has no room for that, or is read-only
+// or gone, Close returns an error that wraps store.ErrNoSpace or
+// store.ErrNotWritable: the database then is left in the state of a crash, and
+// stays open and locked until the process ends.
 func (s *Store) Close() error {
 	if !s.gate.close() {
 		return store.ErrClosed
@@ -147,6 +151,11 @@ func (s *Store) Close() error {
 	clear(s.views)
 	s.mu.Unlock()
 	var errs []error
+	if s.owned && !s.readOnly {
+		if err := s.space.toClose(); err != nil {
+			return s.leave(err)
+		}
+	}
 	if s.owned {
 		if err := s.db.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("close the database: %w", err))
@@ -162,6 +171,19 @@ func (s *Store) Close() error {
 		}
 	}
 	errs = append(errs, s.lock.release())
+	return errors.Join(errs...)
+}
+
+// leave is the Close of a database that cannot be closed: it would write out
+// tables to memory maps that the disk has no room for, and the process would be
+// killed, or try for ever. All that was written is in the logs, and the next
+// Open reads them. The database stays open and locked until the process ends.
+func (s *Store) leave(why error) error {
+	s.log.Error("the database is left as it is: what is in memory stays in the logs", "reason", why)
+	errs := []error{fmt.Errorf("close the database: %w", why)}
+	if s.head != nil {
+		errs = append(errs, s.syncer.stop(), s.head.f.Close())
+	}
 	return errors.Join(errs...)
 }
 

@@ -22,12 +22,14 @@ func (s *Store) Write(tx *store.Txn) error {
 	if err := s.limits.Check(tx); err != nil {
 		return err
 	}
-	// What carries no data is small and always goes through: trimming, which
-	// makes room, begins with it.
+	// What carries no data is small and goes through as long as anything may:
+	// trimming, which makes room, begins with it.
+	room := s.space.floor
 	if len(tx.Ops) > 0 || tx.Log != nil {
-		if err := s.space.check(cost(tx)); err != nil {
-			return err
-		}
+		room = func() error { return s.space.check(cost(tx)) }
+	}
+	if err := room(); err != nil {
+		return err
 	}
 	txn := s.db.NewTransaction(true)
 	defer txn.Discard()
@@ -55,6 +57,18 @@ func (s *Store) Write(tx *store.Txn) error {
 	}
 	s.writeHead(tx)
 	return nil
+}
+
+// Room tells whether a write of data would be taken now.
+func (s *Store) Room() error {
+	if err := s.gate.enter(); err != nil {
+		return err
+	}
+	defer s.gate.leave()
+	if s.poisoned != nil {
+		return s.closedToWrites()
+	}
+	return s.space.check(0)
 }
 
 // closedToWrites says why nothing may be written.
@@ -233,6 +247,9 @@ func (s *Store) Trim(before uint64) (more bool, err error) {
 	defer s.gate.leave()
 	if s.poisoned != nil {
 		return false, s.closedToWrites()
+	}
+	if err := s.space.floor(); err != nil {
+		return false, err
 	}
 	txn := s.db.NewTransaction(true)
 	defer txn.Discard()
