@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -20,7 +21,7 @@ func main() {
 
 // untilSignal calls fn with a context that the first SIGINT or SIGTERM ends,
 // and returns what it returns. A second signal does not wait for that: it ends
-// the process at once.
+// the process at once, unless it comes within sameSignal.
 func untilSignal(fn func(ctx context.Context) int) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	sigc := make(chan os.Signal, 2)
@@ -28,10 +29,19 @@ func untilSignal(fn func(ctx context.Context) int) int {
 	// This goroutine lives as long as the process.
 	go func() {
 		cancel(&signalError{<-sigc})
-		os.Exit((&signalError{<-sigc}).exit())
+		for end := time.Now().Add(sameSignal); ; {
+			if sig := <-sigc; time.Now().After(end) {
+				os.Exit((&signalError{sig}).exit())
+			}
+		}
 	}()
 	return fn(ctx)
 }
+
+// sameSignal is how long more signals are taken for the first one. timeout(1)
+// sends one to the process and one to its group, and so do a shell and a
+// terminal together: nobody meant by that to leave the store as after a crash.
+const sameSignal = 300 * time.Millisecond
 
 // A signalError is the cause of a context that a signal ended.
 type signalError struct{ sig os.Signal }
