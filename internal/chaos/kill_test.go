@@ -229,7 +229,7 @@ func (p *pair) hurt(dir string, args []string) {
 	}
 	if p.r.IntN(3) == 0 {
 		d := time.Duration(p.r.IntN(200)) * time.Millisecond
-		launch(p, d, func() {}, append(args, "--data", dir)...)
+		launch(p, d, nil, append(args, "--data", dir)...)
 		p.n["kills while starting"]++
 	}
 }

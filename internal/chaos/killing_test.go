@@ -107,7 +107,7 @@ func (p *pair) again(command, dir string, args ...string) {
 	p.Helper()
 	args = append([]string{command, "--data", dir}, args...)
 	for range min(3, (*kills+9)/10) {
-		launch(p, time.Duration(p.r.IntN(250))*time.Millisecond, func() {}, args...)
+		launch(p, time.Duration(p.r.IntN(250))*time.Millisecond, nil, args...)
 		p.n["kills of "+command]++
 	}
 	_, stderr, code := sdiff(p, args...)

@@ -262,11 +262,10 @@ func serve(t testing.TB, d *disk, args ...string) *process {
 	return mustStart(t, data(d), append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
 }
 
-// launch starts sdiff without waiting for it, lets it be for a while, stops it
-// at whatever it does then, and kills it once frozen has returned. Its children
-// are stopped too, and left to end with it. It returns the number of their
-// group.
-func launch(t testing.TB, d time.Duration, frozen func(), args ...string) (group int) {
+// launch starts sdiff without waiting for it, lets it be for a while, and kills
+// it at whatever it does then: it alone, its children have to end by themselves.
+// With frozen all of them are stopped, and killed once frozen has returned.
+func launch(t testing.TB, d time.Duration, frozen func(), args ...string) {
 	t.Helper()
 	cmd := exec.Command(program, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -274,13 +273,21 @@ func launch(t testing.TB, d time.Duration, frozen func(), args ...string) (group
 		t.Fatal(err)
 	}
 	<-time.After(d)
-	group = cmd.Process.Pid
-	// It is a child that has not been waited for, so the number is its own.
-	_ = syscall.Kill(-group, syscall.SIGSTOP)
-	frozen()
+	if frozen != nil {
+		// It has not been waited for, so the number is its own.
+		group := cmd.Process.Pid
+		_ = syscall.Kill(-group, syscall.SIGSTOP)
+		frozen()
+		_ = syscall.Kill(-group, syscall.SIGKILL)
+		defer eventually(t, func() string {
+			if syscall.Kill(-group, 0) == nil {
+				return "a child of a process that was killed lives on"
+			}
+			return ""
+		})
+	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	return group
 }
 
 // syncSome writes to the disk what is to be written of some files, or of all:
