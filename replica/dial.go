@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"net"
 	"time"
@@ -35,6 +36,7 @@ type link struct {
 type dialer struct {
 	donec  chan dialed
 	timer  *time.Timer
+	chance *rand.Rand
 	busy   bool
 	pause  time.Duration
 	why    string // why there is no session
@@ -59,7 +61,12 @@ type dialed struct {
 	err      error
 }
 
-func (d *dialer) init() {
+// init seeds the pauses with the follower's id and the time, so that no two
+// followers draw the same ones, and that a test in fake time can be repeated.
+func (d *dialer) init(id string) {
+	h := fnv.New64a()
+	h.Write([]byte(id))
+	d.chance = rand.New(rand.NewPCG(h.Sum64(), uint64(time.Now().UnixNano())))
 	d.donec = make(chan dialed, 1)
 	d.timer = time.NewTimer(time.Hour)
 	d.timer.Stop()
@@ -156,7 +163,7 @@ func (d *dialer) later(f *Follower) {
 		return
 	}
 	half := d.pause / 2
-	d.timer.Reset(half + rand.N(half+1))
+	d.timer.Reset(half + time.Duration(d.chance.Int64N(int64(half)+1)))
 	d.pause = min(2*d.pause, maxPause)
 }
 

@@ -143,7 +143,7 @@ func (f *Follower) loop(ctx context.Context) error {
 	tick := time.NewTicker(f.cfg.Heartbeat)
 	defer tick.Stop()
 	defer f.drop(errors.New("the follower is ending"))
-	f.dial.init()
+	f.dial.init(f.cfg.ID)
 	defer f.dial.timer.Stop()
 	f.connect(ctx)
 	for {

@@ -230,6 +230,7 @@ type simPast struct {
 	branches []*simBranch
 	found    []simViolation
 	checking string // the validator under way
+	lost     int    // the last event at which a master had lost something
 }
 
 // A simViolation is what a validator found.
@@ -322,6 +323,9 @@ func (p *simPast) reload(c *simCopy, e *simEvent) {
 		return
 	}
 	c.reloaded, c.lossy = p.i, p.i
+	if c.role == store.Master {
+		p.lost = p.i
+	}
 	clear(c.wild)
 	c.pos, c.complete, c.said = stream.Position{}, false, merkle.Summary{}
 	if e.txn != nil {
@@ -336,11 +340,14 @@ func (p *simPast) reload(c *simCopy, e *simEvent) {
 func (p *simPast) stored(c *simCopy, t *simTxn) {
 	if t.role == store.Master {
 		p.grow(c, t)
-	} else if b := p.find(c.branch, t.pos); b != c.branch {
-		if c.branch == nil || b == nil || !b.descends(c.branch, c.pos.Offset) {
+	} else {
+		b := p.find(c.branch, t.pos)
+		if c.jumps(b, t.pos) {
 			c.jumped = p.i
 		}
-		c.branch, c.moved = b, p.i
+		if b != c.branch {
+			c.branch, c.moved = b, p.i
+		}
 	}
 	for _, op := range t.ops {
 		c.set(p.i, op.key, version{value: op.value, there: !op.del})
@@ -360,6 +367,15 @@ func (p *simPast) stored(c *simCopy, t *simTxn) {
 	if t.role == store.Master && c.branch != nil {
 		c.branch.logAt = t.logStart.Offset
 	}
+}
+
+// jumps reports whether a copy that comes to stand on a branch does not go on
+// from where it was.
+func (c *simCopy) jumps(b *simBranch, pos stream.Position) bool {
+	if b == nil || c.branch == nil {
+		return b != c.branch
+	}
+	return !b.descends(c.branch, c.pos.Offset) || b == c.branch && pos.Offset < c.pos.Offset
 }
 
 // grow adds what a master's transaction has written to its branch, or begins

@@ -13,51 +13,45 @@ import (
 	"github.com/sdiff/sdiff/stream"
 )
 
-// simActions are the steps that a plan is made of. An action's weight says how
-// often it is chosen, of those that a seed chooses from.
-var simActions []struct {
+// A simAction is what a step does. Its weight says how often it is chosen, of
+// those that a seed chooses from.
+type simAction struct {
 	name   string
 	weight int
 	do     func(w *simWorld, s simStep)
 }
 
-// simIdle is the action that every plan ends with.
-var simIdle int
-
-func init() {
-	add := func(name string, weight int, do func(w *simWorld, s simStep)) {
-		simActions = append(simActions, struct {
-			name   string
-			weight int
-			do     func(w *simWorld, s simStep)
-		}{name, weight, do})
-	}
-	add("idle", 1, (*simWorld).doIdle)
-	add("burst", 3, (*simWorld).doBurst)
-	add("delete many", 1, (*simWorld).doDeleteMany)
-	add("cut", 4, (*simWorld).doCut)
-	add("slow network", 3, (*simWorld).doSlow)
-	add("dead network", 3, (*simWorld).doDead)
-	add("garble bytes", 2, (*simWorld).doBytes)
-	add("garble frames", 2, (*simWorld).doFrames)
-	add("clear", 3, (*simWorld).doClear)
-	add("stop or start", 3, (*simWorld).doStop)
-	add("crash", 3, (*simWorld).doCrash)
-	add("damage a copy", 3, (*simWorld).doDamage)
-	add("damage a running copy", 2, (*simWorld).doTamper)
-	add("lose commits", 3, (*simWorld).doGarble)
-	add("lose deletes", 1, (*simWorld).doLoseDeletes)
-	add("repair", 3, (*simWorld).doRepair)
-	add("disk", 4, (*simWorld).doDisk)
-	add("restart the master", 2, (*simWorld).doRestart)
-	add("crash the master", 3, (*simWorld).doCrashMaster)
-	add("damage the master", 2, (*simWorld).doDamageMaster)
-	add("damage the running master", 1, (*simWorld).doTamperMaster)
-	add("backup in the master's place", 1, (*simWorld).doBackup)
-	add("promote", 2, (*simWorld).doPromote)
-	add("restore", 1, (*simWorld).doRestore)
-	add("another master", 1, (*simWorld).doImpostor)
+// simActions are the steps that a plan is made of. The first is simIdle.
+var simActions = []simAction{
+	{"idle", 1, (*simWorld).doIdle},
+	{"burst", 3, (*simWorld).doBurst},
+	{"delete many", 1, (*simWorld).doDeleteMany},
+	{"cut", 4, (*simWorld).doCut},
+	{"slow network", 3, (*simWorld).doSlow},
+	{"dead network", 3, (*simWorld).doDead},
+	{"garble bytes", 2, (*simWorld).doBytes},
+	{"garble frames", 2, (*simWorld).doFrames},
+	{"clear", 3, (*simWorld).doClear},
+	{"stop or start", 3, (*simWorld).doStop},
+	{"crash", 3, (*simWorld).doCrash},
+	{"damage a copy", 3, (*simWorld).doDamage},
+	{"damage a running copy", 2, (*simWorld).doTamper},
+	{"lose commits", 3, (*simWorld).doGarble},
+	{"lose deletes", 1, (*simWorld).doLoseDeletes},
+	{"repair", 3, (*simWorld).doRepair},
+	{"disk", 4, (*simWorld).doDisk},
+	{"restart the master", 2, (*simWorld).doRestart},
+	{"crash the master", 3, (*simWorld).doCrashMaster},
+	{"damage the master", 2, (*simWorld).doDamageMaster},
+	{"damage the running master", 1, (*simWorld).doTamperMaster},
+	{"backup in the master's place", 1, (*simWorld).doBackup},
+	{"promote", 2, (*simWorld).doPromote},
+	{"restore", 1, (*simWorld).doRestore},
+	{"another master", 1, (*simWorld).doImpostor},
 }
+
+// simIdle is the action that every plan ends with.
+const simIdle = 0
 
 func (w *simWorld) do(s simStep) {
 	a := simActions[s.action]

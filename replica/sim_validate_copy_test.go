@@ -332,7 +332,7 @@ func noKeyGoesBack(p *simPast) simCheck {
 				return
 			}
 			jumped := c.jumped
-			if b != c.branch && (c.branch == nil || !b.descends(c.branch, c.pos.Offset)) {
+			if c.jumps(b, t.pos) {
 				jumped = p.i
 			}
 			tr := follow(held, [2]int{e.node}, b, jumped)
