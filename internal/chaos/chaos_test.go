@@ -118,8 +118,8 @@ func (c *cluster) roundTime() time.Duration {
 	return time.Duration(4000+c.rng.IntN(5000)) * time.Millisecond
 }
 
-// settle ends all faults, waits until all replicas have converged, and returns
-// how long that took. Whoever is parked is told that a person agrees.
+// settle ends all faults, waits until all replicas have converged and are
+// verified, and returns how long that took. Whoever is parked is told that a person agrees.
 func (c *cluster) settle(t *traffic) time.Duration {
 	c.alive()
 	for _, n := range c.nodes {
@@ -139,12 +139,30 @@ func (c *cluster) settle(t *traffic) time.Duration {
 			}
 		}
 		if why == "" {
+			why = c.verify()
+		}
+		if why == "" {
 			return time.Since(began)
 		}
 		c.wait(20*time.Millisecond, 50*time.Millisecond)
 	}
 	c.fatalf("not converged after %v: %s", convergeWithin, why)
 	return 0
+}
+
+// verify has every node read all it holds, and compare itself with its master.
+// It returns why that could not be told: a session may turn out to be dead.
+func (c *cluster) verify() (why string) {
+	for i, n := range c.nodes {
+		switch stdout, _, code := sdiff(c.tb, "verify", "--data", n.dir, "-o", "json"); code {
+		case 0:
+		case 4:
+			why = stdout
+		default:
+			c.fatalf("node %d: verify ended with %d: %s", i, code, stdout)
+		}
+	}
+	return why
 }
 
 // behind returns "" once a follower holds what the master holds, verified, and
@@ -192,9 +210,6 @@ func (c *cluster) unpark(ctx context.Context, i int, st replica.Status) {
 func (c *cluster) conclude(t *traffic, h *hist, total *chaosTotal) {
 	for i, n := range c.nodes {
 		r := n.running.Load()
-		if stdout, _, code := sdiff(c.tb, "verify", "--data", n.dir, "-o", "json"); code != 0 {
-			c.fatalf("node %d: verify ended with %d: %s", i, code, stdout)
-		}
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		f := histFinal{node: i, state: map[string]int64{}}
 		items, ok := t.list(ctx, r, "")

@@ -203,6 +203,9 @@ func (t *traffic) look(ctx context.Context, n *node, r *rand.Rand) {
 	}
 	ok := true
 	switch n := r.IntN(100); {
+	case n < 15:
+		t.burst(ctx, p, s, r)
+		return
 	case n < 70:
 		s.prefix, s.whole = smallPrefix, true
 		s.items, ok = t.list(ctx, p, smallPrefix)
@@ -219,6 +222,29 @@ func (t *traffic) look(ctx context.Context, n *node, r *rand.Rand) {
 		}
 	}
 	if ok && p.status(ctx, &s.after) && p.is(ctx) {
+		t.h.addSample(s)
+	}
+}
+
+// burst looks at single groups in quick succession, to see one half written.
+func (t *traffic) burst(ctx context.Context, p *running, first *histSample, r *rand.Rand) {
+	var seen []*histSample
+	for range 40 {
+		s := *first
+		s.prefix, s.whole = fmt.Sprintf("k/g%02d/", r.IntN(groups)), true
+		items, ok := t.list(ctx, p, s.prefix)
+		if !ok {
+			return
+		}
+		s.items = items
+		seen = append(seen, &s)
+	}
+	var after histStatus
+	if !p.status(ctx, &after) || !p.is(ctx) {
+		return
+	}
+	for _, s := range seen {
+		s.after = after
 		t.h.addSample(s)
 	}
 }

@@ -119,7 +119,12 @@ func checkOrdered(h *hist, m *histModel, n *histCounts) {
 		}
 		highest[p] = max(highest[p], st.offset)
 	}
+	looked := map[int]int64{}
 	for _, s := range h.samples {
+		if looked[s.node] == s.start {
+			continue // of a burst, between the same two looks
+		}
+		looked[s.node] = s.start
 		see(s, s.before)
 		see(s, s.after)
 	}
