@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -181,12 +180,4 @@ func (a *app) tryOpenCommand() *cobra.Command {
 	cmd.Flags().StringVar(&flags.sync, "sync", "always", "")
 	cmd.Flags().BoolVar(&locked, "locked", false, "")
 	return cmd
-}
-
-// diedHint is the way out for a store that Badger does not survive.
-func diedHint(err error) string {
-	if !errors.Is(err, errDied) {
-		return ""
-	}
-	return "sdiff doctor --data {data} says more; " + troubles["damaged"].hint
 }

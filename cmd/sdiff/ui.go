@@ -78,7 +78,7 @@ var troubles = map[control.Code]struct {
 	control.Timeout:    {exitTimeout, "--timeout allows more; sdiff status --data {data} says what it is doing. A write or a repair may go on all the same"},
 	control.Partial:    {exitPartial, ""},
 	control.Different:  {exitDifferent, "sdiff repair --data {data} makes them the same"},
-	control.Damaged:    {exitDamaged, "keep a copy of {data}. A follower: follow with a new directory. A master: stop a follower that holds it all, then sdiff restore --data NEW-DIRECTORY --from ITS-DIRECTORY"},
+	control.Damaged:    {exitDamaged, "sdiff doctor --data {data} says more; keep a copy of {data}. A follower: follow with a new directory. A master: stop a follower that holds it all, then sdiff restore --data NEW-DIRECTORY --from ITS-DIRECTORY"},
 
 	// What the other replica said before it hung up.
 	"refused_unknown":   {exitUnreachable, ""},
@@ -115,8 +115,6 @@ func (a *app) explain(err error) explanation {
 		e.Code, hint = f.code, f.hint
 	} else if d, ok := errors.AsType[*replica.DamageError](err); ok {
 		hint = damageHint(d)
-	} else if died := diedHint(err); died != "" {
-		hint = died
 	} else if id, ok := errors.AsType[*replica.IdentityError](err); ok && id.What == "role" {
 		hint = "sdiff serve runs a master's directory, sdiff follow a follower's; sdiff promote makes a follower's a master's"
 	} else if errors.Is(err, context.Canceled) {

@@ -43,6 +43,7 @@ var matrix = []damage{
 	{name: "write-ahead log zeroed", killed: true, do: changed("*.mem", zero), master: offersLoss, follower: offersLoss, says: "newest writes are lost"},
 	{name: "write-ahead log emptied", killed: true, do: changed("*.mem", empty), master: offersLoss, follower: offersLoss, says: "newest writes are lost"},
 	{name: "write-ahead log deleted", killed: true, do: deleted("*.mem"), master: offersLoss, follower: offersLoss, says: "newest writes are lost"},
+	{name: "write-ahead log deleted, follower away", killed: true, do: deleted("*.mem"), master: offersLoss, follower: notHere, says: "newest writes are lost", behind: true},
 	{name: "empty write-ahead log more", killed: true, do: added("00099.mem"), master: startsWhole, follower: startsWhole, says: "removed 00099.mem"},
 	{name: "empty value log more", killed: true, do: added("000099.vlog"), master: startsWhole, follower: startsWhole, says: "removed 000099.vlog"},
 

@@ -83,7 +83,8 @@ type victim struct {
 	d              damage
 	master, copied string // directories
 	address        string
-	want           map[string]string // what both hold before
+	want           map[string]string // what the master holds before
+	has            map[string]string // and the follower
 }
 
 // hurt damages the directory of one role and starts it beside the other.
@@ -95,10 +96,10 @@ func (s *specimens) hurt(t *testing.T, d damage, role string) {
 	if d.killed {
 		from = s.killed
 	}
-	v.want = from.want
+	v.want, v.has = from.want, from.want
 	copyTree(t, from.dir("master"), v.master)
 	if d.behind {
-		from = s.old
+		from, v.has = s.old, s.old.want
 	}
 	copyTree(t, from.dir("follower"), v.copied)
 	if role == "master" {

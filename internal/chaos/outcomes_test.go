@@ -28,21 +28,17 @@ func (v *victim) doctored(dir string, want verdict) {
 func (v *victim) hurtMaster(s *specimens) {
 	t := v.t
 	f := v.follow(v.copied)
-	has := v.want
-	if v.d.behind {
-		has = s.old.want
-	}
-	v.holds(f, "the follower before", has)
+	v.holds(f, "the follower before", v.has)
 	v.d.do(t, s, "master", v.master)
 	v.doctored(v.master, v.d.master)
 	switch v.d.master {
 	case refusesDamaged:
 		v.mustRefuse(8, []string{v.d.says}, v.master, "serve", "--listen", v.address)
-		v.holds(f, "the follower after the refusal", has)
+		v.holds(f, "the follower after the refusal", v.has)
 		v.restoreFrom(f, filepath.Join(filepath.Dir(v.master), "new"))
 	case refusesOther:
 		v.mustRefuse(2, []string{v.d.says}, v.master, "serve", "--listen", v.address)
-		v.holds(f, "the follower after the refusal", has)
+		v.holds(f, "the follower after the refusal", v.has)
 	case offersLoss:
 		v.acceptThenRestore(f, "--accept-data-loss")
 	case offersStore:
@@ -92,7 +88,6 @@ func (v *victim) beside(m, f *process) {
 func (v *victim) acceptThenRestore(f *process, flag string) {
 	v.t.Helper()
 	v.mustRefuse(8, []string{v.d.says, flag, "sdiff restore --data " + v.master}, v.master, "serve", "--listen", v.address)
-	before := f.ready
 	m, err := v.serve(flag)
 	if err != nil {
 		v.t.Fatal(err)
@@ -117,8 +112,8 @@ func (v *victim) acceptThenRestore(f *process, flag string) {
 	if fs, err := f.Status(v.t.Context()); err != nil || fs.Epoch == st.Epoch || fs.Dataset != st.Dataset {
 		v.t.Errorf("the follower is of epoch %s, the master, of which a loss was accepted, of %s: %v", fs.Epoch, st.Epoch, err)
 	}
-	v.holds(f, "the parked follower", v.want)
-	if before.Keys%2 == uint64(len(v.d.name)%2) {
+	v.holds(f, "the parked follower", v.has)
+	if v.d.behind || len(v.d.name)%2 == 0 {
 		// What the master holds is the truth now, says a person.
 		args := []string{"repair", "--data", f.dir, "--accept-rollback", "--allow-mass-delete"}
 		if _, stderr, code := sdiff(v.t, args...); code != 0 {
