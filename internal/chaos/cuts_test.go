@@ -85,8 +85,10 @@ func cutUnsynced(t *testing.T, r *rand.Rand, cuts int) (lost int) {
 				t.Fatalf("after the cut the master neither starts nor says that it is damaged: %v", err)
 			}
 			n["refused to start"]++
-			lost += l.settle(t, 0, true).lost
-			break // as after any damage, a person decides
+			// As after any damage, a person decides.
+			restoreFrom(t, d, f, at)
+			n["restored from the follower"]++
+			break
 		}
 		before := l.epoch
 		found := l.check(t, m, true)
@@ -99,6 +101,26 @@ func cutUnsynced(t *testing.T, r *rand.Rand, cuts int) (lost int) {
 	}
 	report(t, n)
 	return lost
+}
+
+// restoreFrom has a master that refuses to start take its follower's copy, and
+// checks that nothing of that is lost.
+func restoreFrom(t *testing.T, d *disk, f *process, at string) {
+	t.Helper()
+	s, err := f.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.stop(t)
+	if _, stderr, code := sdiff(t, "restore", "--data", data(d), "--from", f.dir); code != 0 {
+		t.Fatalf("restore: exit %d\n%s", code, stderr)
+	}
+	m := mustStart(t, data(d), "serve", "--listen", at, "--sync", "never")
+	if m.ready.Fingerprint != s.Fingerprint || m.ready.Dataset != s.Dataset {
+		t.Fatalf("the follower held %s of %s, the master restored from it %s of %s", s.Fingerprint, s.Dataset, m.ready.Fingerprint, m.ready.Dataset)
+	}
+	again := mustStart(t, f.dir, "follow", "--from", at)
+	eventually(t, func() string { return inSync(t, m, again) })
 }
 
 // TestPowerCutOfNewMaster cuts the power of a master that does not sync and is
