@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +25,7 @@ import (
 type node struct {
 	i      int
 	dir    string
-	port   int // where it listens when it is the master
+	addr   string // where it listens when it is the master
 	link   *faultnet.Link
 	via    []string // its way to each node's port, through the link
 	broken bool     // its files were damaged: its process may end by itself
@@ -80,12 +79,12 @@ func newCluster(t *testing.T, dir string, seed uint64, followers int) *cluster {
 	t.Helper()
 	c := &cluster{tb: t, rng: rand.New(rand.NewPCG(seed, 0)), counts: map[string]uint64{}}
 	for i := range followers + 1 {
-		c.nodes = append(c.nodes, &node{i: i, dir: filepath.Join(dir, fmt.Sprintf("n%d", i)), port: freePort(t), link: faultnet.New(seed + uint64(i))})
+		c.nodes = append(c.nodes, &node{i: i, dir: filepath.Join(dir, fmt.Sprintf("n%d", i)), addr: freeAddr(t), link: faultnet.New(seed + uint64(i))})
 	}
 	for _, n := range c.nodes {
 		t.Cleanup(func() { n.link.Close() })
 		for _, to := range c.nodes {
-			addr, err := n.link.ListenProxy(to.addr())
+			addr, err := n.link.ListenProxy(to.addr)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,10 +94,8 @@ func newCluster(t *testing.T, dir string, seed uint64, followers int) *cluster {
 	return c
 }
 
-func (n *node) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(n.port)) }
-
 // freePort returns a port that is free now and not among those that the system
-// gives to others: a master that is started again must find its own free.
+// gives to others.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 100 {
@@ -111,6 +108,18 @@ func freePort(t *testing.T) int {
 	}
 	t.Fatal("no free port")
 	return 0
+}
+
+// freeAddr returns an address at which nobody listens, on a loopback address of
+// its own: there no other process takes the port while a master is down.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(250), rand.IntN(250), 1+rand.IntN(250)))
+	if err != nil {
+		skip(t, "it has only one loopback address")
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // did writes down what was done, for whoever has to find out.
@@ -163,7 +172,7 @@ func (c *cluster) tryUp(i int) error {
 	args := []string{"follow", "--from", n.via[c.master], "--id", fmt.Sprintf("node%d", i)}
 	if i == c.master {
 		size := []string{"-1", "200000", "3000000"}[c.rng.IntN(3)]
-		args = []string{"serve", "--listen", n.addr(), "--log-size", size}
+		args = []string{"serve", "--listen", n.addr, "--log-size", size}
 	}
 	args = append(args, "--sync", sync, "--scrub", "0.2", "--data", n.dir, "-o", "json")
 	tb := &processTB{TB: c.tb}

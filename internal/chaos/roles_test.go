@@ -164,7 +164,7 @@ func (c *cluster) restoreBehind() {
 // refusedMaster checks that a master whose store was changed behind its back
 // does not start, and that it says why with the exit code for damage.
 func (c *cluster) refusedMaster() {
-	stdout, _, code := sdiff(c.tb, "serve", "--data", c.nodes[c.master].dir, "--listen", c.nodes[c.master].addr(), "-o", "json")
+	stdout, _, code := sdiff(c.tb, "serve", "--data", c.nodes[c.master].dir, "--listen", c.nodes[c.master].addr, "-o", "json")
 	if code != 8 {
 		c.fatalf("a harmed master ended with %d: %s", code, stdout)
 	}
