@@ -92,6 +92,16 @@ func becomeMaster(m *store.Meta, summary merkle.Summary) {
 // master, is refused with an error that wraps ErrIncomplete,
 // unless anyway is true: the master would lose what the copy lacks.
 func Restore(ctx context.Context, master, follower store.Store, hash merkle.Hasher, anyway bool) (Report, error) {
+	return restore(ctx, master, follower, hash, anyway, false)
+}
+
+// RestoreDryRun compares as Restore does, and changes nothing: the report has
+// what would be missing, extra and changed. It refuses what Restore refuses.
+func RestoreDryRun(ctx context.Context, master, follower store.Store, hash merkle.Hasher, anyway bool) (Report, error) {
+	return restore(ctx, master, follower, hash, anyway, true)
+}
+
+func restore(ctx context.Context, master, follower store.Store, hash merkle.Hasher, anyway, dry bool) (Report, error) {
 	from, err := open(follower, store.Follower, hash, false)
 	if err != nil {
 		return Report{}, fmt.Errorf("the follower: %w", err)
@@ -116,6 +126,7 @@ func Restore(ctx context.Context, master, follower store.Store, hash merkle.Hash
 		return Report{}, fmt.Errorf("the follower: %w: it stands at offset %d, the master at %d", ErrIncomplete, here, there)
 	}
 	r := restorer{ctx: ctx, master: master, follower: follower, hash: hash, from: from, to: to, lim: master.Limits()}
+	r.rep.DryRun = dry
 	r.rep.Start, r.rep.Before = time.Now(), to.tree.Summary().String()
 	if err := r.run(); err != nil {
 		return r.rep, err
@@ -203,6 +214,10 @@ func (r *restorer) add(op stream.Op) error {
 }
 
 func (r *restorer) store(meta store.Meta) error {
+	if r.rep.DryRun {
+		r.ops, r.bytes = nil, 0
+		return nil
+	}
 	tree := r.to.tree
 	for _, op := range r.ops {
 		if op.Delete {
@@ -229,6 +244,10 @@ func (r *restorer) store(meta store.Meta) error {
 // finish stores the rest and begins the new epoch.
 func (r *restorer) finish() error {
 	want := r.from.tree.Summary()
+	if r.rep.DryRun {
+		r.compared(want)
+		return nil
+	}
 	if err := r.store(r.to.meta); err != nil {
 		return err
 	}
@@ -260,4 +279,14 @@ func (r *restorer) finish() error {
 	r.rep.After, r.rep.Master = want.String(), want.String()
 	r.rep.Took = time.Since(r.rep.Start)
 	return nil
+}
+
+// compared ends a dry run.
+func (r *restorer) compared(want merkle.Summary) {
+	r.rep.Outcome, r.rep.Offset = Same, r.from.meta.Position.Offset
+	if r.rep.Missing+r.rep.Extra+r.rep.Changed > 0 {
+		r.rep.Outcome = Different
+	}
+	r.rep.After, r.rep.Master = r.rep.Before, want.String()
+	r.rep.Took = time.Since(r.rep.Start)
 }
