@@ -149,6 +149,7 @@ func parseValue(seed uint64, v []byte) (commitID, bool) {
 type load struct {
 	wg    sync.WaitGroup
 	ended atomic.Bool
+	acked atomic.Int64 // commits that were acknowledged
 }
 
 // start lets writers write, each one commit after the other, until end. The
@@ -177,6 +178,7 @@ func (l *ledger) start(t testing.TB, p *process, first, writers, size int) *load
 					a.offset, a.epoch = pos.Offset, pos.Epoch
 					l.mu.Unlock()
 					l.acked.Add(1)
+					ld.acked.Add(1)
 				case !ld.ended.Load():
 					t.Errorf("%v was refused: %v\n%s", a.commitID, err, p.log)
 					return
@@ -187,6 +189,18 @@ func (l *ledger) start(t testing.TB, p *process, first, writers, size int) *load
 		})
 	}
 	return ld
+}
+
+// underway waits until some commits were acknowledged: a crash before that
+// proves little.
+func (ld *load) underway(t testing.TB) {
+	t.Helper()
+	eventually(t, func() string {
+		if n := ld.acked.Load(); n < 8 && !t.Failed() {
+			return fmt.Sprintf("only %d commits were acknowledged", n)
+		}
+		return ""
+	})
 }
 
 // end tells the writers that errors are to be expected from now on and that

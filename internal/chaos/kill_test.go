@@ -168,6 +168,7 @@ func killRunning(p *pair, rounds int) {
 	p.mayRepair = false // every commit is in the log
 	for range rounds {
 		ld := p.load()
+		ld.underway(p)
 		wait(p.r, 400)
 		switch p.r.IntN(3) {
 		case 0:
