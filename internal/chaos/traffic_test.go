@@ -28,6 +28,15 @@ const (
 
 func singleKey(r *rand.Rand) string { return fmt.Sprintf("k/s%03d", r.IntN(singles)) }
 
+// hot draws a group, half of the time the same: who looks at it often enough
+// sees it half written, if that can be.
+func hot(r *rand.Rand) int {
+	if r.IntN(2) == 0 {
+		return 0
+	}
+	return r.IntN(groups)
+}
+
 func groupKey(group, member int) string { return fmt.Sprintf("k/g%02d/member/%d", group, member) }
 
 // ballastKey returns a key and the class of its values.
@@ -103,7 +112,7 @@ func drawOps(r *rand.Rand, id int64) (ops []histOp) {
 	case n < 55:
 		ops = append(ops, histOp{singleKey(r), valAbsent})
 	case n < 80: // a group, whole; now and then it goes
-		g, del := r.IntN(groups), r.IntN(6) == 0
+		g, del := hot(r), r.IntN(6) == 0
 		for i := range groupKeys {
 			if del {
 				ops = append(ops, histOp{groupKey(g, i), valAbsent})
@@ -231,7 +240,7 @@ func (t *traffic) burst(ctx context.Context, p *running, first *histSample, r *r
 	var seen []*histSample
 	for range 40 {
 		s := *first
-		s.prefix, s.whole = fmt.Sprintf("k/g%02d/", r.IntN(groups)), true
+		s.prefix, s.whole = fmt.Sprintf("k/g%02d/", hot(r)), true
 		items, ok := t.list(ctx, p, s.prefix)
 		if !ok {
 			return
