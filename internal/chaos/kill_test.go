@@ -166,7 +166,10 @@ func killRunning(p *pair, rounds int) {
 	p.settle()
 	p.killFollower()
 	p.mayRepair = false // every commit is in the log
-	for range rounds {
+	for i := range rounds {
+		if i > 0 && i%20 == 0 {
+			p.Logf("so far: %v", map[string]int(p.n))
+		}
 		ld := p.load()
 		ld.underway(p)
 		wait(p.r, 400)
