@@ -279,7 +279,7 @@ func (c *cluster) table(total *chaosTotal) string {
 	line("deletes by repairs checked", total.deletes)
 	line("epochs with an unknown commit", total.holes)
 	fmt.Fprintf(&b, "promises broken:\n")
-	for _, v := range []string{"bookmarkable", "ordered", "unique", "atomic", "reliable", "resumable", "honest", "convergent"} {
+	for _, v := range []string{"bookmarkable", "ordered", "unique", "atomic", "reliable", "resumable", "honest", "parks", "convergent"} {
 		line(v, total.problems[v])
 	}
 	fmt.Fprintf(&b, "what went wrong, and how often:\n")

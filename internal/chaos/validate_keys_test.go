@@ -82,6 +82,39 @@ func (l *histLine) missing(prefix string, there map[string]bool, n uint64) strin
 	return ""
 }
 
+// checkParked: a copy that was complete, and that held what a new master does
+// not, gives it up only when a person says so (P1), or when damage has put it in
+// doubt.
+func checkParked(h *hist, m *histModel, n *histCounts) {
+	last := map[int]*histSample{}
+	for _, s := range h.samples {
+		l, before := m.lines[s.before.epoch], last[s.node]
+		if l == nil {
+			continue
+		}
+		last[s.node] = s
+		if before == nil || before.after.epoch == s.before.epoch || !before.after.complete {
+			continue
+		}
+		asked := slices.ContainsFunc(h.resets, func(r histReset) bool { return r.node == s.node && r.seq > before.start && r.seq < s.start })
+		if kept, ok := l.keeps(m, before.after.epoch); ok && kept < before.after.offset && !asked {
+			m.report("parks", "node %d stood at %d of epoch %.6s, of which %.6s keeps %d, and followed it without a word", s.node, before.after.offset, before.after.epoch, s.before.epoch, kept)
+		}
+	}
+}
+
+// keeps returns up to which offset a line has the commits of an epoch that it
+// goes on from.
+func (l *histLine) keeps(m *histModel, epoch string) (offset uint64, ok bool) {
+	offset = ^uint64(0)
+	for e := l.epoch; e.parent != "" && m.lines[e.parent] != nil; e = m.lines[e.parent].epoch {
+		if offset = min(offset, e.start); e.parent == epoch {
+			return offset, true
+		}
+	}
+	return 0, false
+}
+
 // A keyWalk follows what a node shows of each key through a round.
 type keyWalk struct {
 	m     *histModel

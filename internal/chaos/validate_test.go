@@ -33,6 +33,7 @@ var validators = []struct {
 	{"repair", checkRepairs},
 	{"durable", checkDurable},
 	{"honest", checkHonest},
+	{"parks", checkParked},
 	{"convergent", checkConvergent},
 }
 

@@ -135,6 +135,11 @@ func TestValidatorsPassWhatIsRight(t *testing.T) {
 		"a commit that was given up with an old master": func(p *past) {
 			p.lose(15, true)
 		},
+		"the same with a person's word": func(p *past) {
+			p.lose(15, true)
+			p.addReset(histReset{node: 1, all: true})
+			p.obey()
+		},
 		"a gap in a follower's watch": func(p *past) {
 			w := p.watches[1]
 			w.events = slices.Delete(w.events, 1, 1+groupKeys)
@@ -157,6 +162,14 @@ func (p *past) lose(n uint64, lossy bool) {
 		st.epoch = "e2"
 		p.final[i] = histFinal{i, st, p.state[n]}
 	}
+}
+
+// obey shows the follower in the new epoch, as its new master has it.
+func (p *past) obey() {
+	s := p.sample(1, false, 15)
+	s.start = p.next()
+	s.before.epoch, s.after.epoch = "e2", "e2"
+	p.addSample(s)
 }
 
 func TestValidatorsCatchWhatIsWrong(t *testing.T) {
@@ -234,6 +247,10 @@ func TestValidatorsCatchWhatIsWrong(t *testing.T) {
 		"in sync, with another fingerprint":       {"honest", func(p *past) { p.samples[3].before.own = p.print[11] }},
 		"a word about the master that is wrong":   {"honest", func(p *past) { p.samples[3].after.master = p.print[11] }},
 		"an epoch from nowhere":                   {"honest", func(p *past) { p.samples[3].after.epoch = "e9" }},
+		"a copy that gives up what its new master does not have": {"parks", func(p *past) {
+			p.lose(15, true)
+			p.obey()
+		}},
 		"a state older than its status": {"honest", func(p *past) {
 			p.samples[5].before, p.samples[5].after = p.status(1, 16), p.status(1, 16)
 		}},
