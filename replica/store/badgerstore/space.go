@@ -105,7 +105,8 @@ func (s *space) ask(n int64) error {
 	if free < 0 {
 		return nil // cannot be told here
 	}
-	need := max(s.reserve, memSize(s.dir)+n)
+	// What is written must not take the room that the next Open needs.
+	need := max(s.reserve, tables(memSize(s.dir)+n)+openBytes+2*floorBytes)
 	if s.full {
 		need += need / more
 	}
@@ -169,8 +170,7 @@ func (s *space) forTables(doing string, more int64) error {
 	if s.dir == "" || s.reserve < 0 {
 		return nil
 	}
-	mem := memSize(s.dir)
-	need := mem + mem/8 + more
+	need := tables(memSize(s.dir)) + more
 	if free, _ := diskSpace(s.dir); free >= 0 && free < need {
 		return fmt.Errorf("%w: %d bytes are free, %s takes %d", store.ErrNoSpace, free, doing, need)
 	}
@@ -179,6 +179,10 @@ func (s *space) forTables(doing string, more int64) error {
 	}
 	return nil
 }
+
+// tables returns what it takes to write out tables whose logs have so many
+// bytes.
+func tables(logs int64) int64 { return logs + logs/8 }
 
 // memSize returns the bytes on disk of the logs of tables in memory. About as
 // much again is needed to write the tables out, and their files are memory maps:

@@ -138,8 +138,9 @@ func (s *Store) Info() store.Info {
 // Close ends all views, waits for calls that are inside, and closes the
 // database if Open opened it. If the disk has no room for that, or is read-only
 // or gone, Close returns an error that wraps store.ErrNoSpace or
-// store.ErrNotWritable: the database then is left in the state of a crash, and
-// stays open and locked until the process ends.
+// store.ErrNotWritable; and what failed a write, if it fails closing, too. The
+// database then is left in the state of a crash, and stays open and locked until
+// the process ends.
 func (s *Store) Close() error {
 	if !s.gate.close() {
 		return store.ErrClosed
@@ -156,7 +157,17 @@ func (s *Store) Close() error {
 			return s.leave(err)
 		}
 	}
-	if s.owned {
+	if s.owned && s.poisoned != nil && !s.readOnly {
+		// Badger tries for ever to write a table out.
+		donec := make(chan error, 1)
+		go func() { donec <- s.db.Close() }()
+		select {
+		case err := <-donec:
+			errs = append(errs, err)
+		case <-time.After(poisonedClose):
+			return s.leave(s.poisoned)
+		}
+	} else if s.owned {
 		if err := s.db.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("close the database: %w", err))
 		}
@@ -173,6 +184,9 @@ func (s *Store) Close() error {
 	errs = append(errs, s.lock.release())
 	return errors.Join(errs...)
 }
+
+// poisonedClose is how long closing may take after a write that failed.
+const poisonedClose = 3 * time.Second
 
 // leave is the Close of a database that cannot be closed: it would write out
 // tables to memory maps that the disk has no room for, and the process would be
