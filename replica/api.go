@@ -58,6 +58,8 @@ type MasterConfig struct {
 	Logger *slog.Logger
 	// Observer is told of every change of state.
 	Observer Observer
+
+	wall func() time.Time // the machine's clock, which tests set
 }
 
 func (c MasterConfig) withDefaults() MasterConfig {
@@ -69,6 +71,9 @@ func (c MasterConfig) withDefaults() MasterConfig {
 	setDefault(&c.Silence, DefaultSilence)
 	setDefault(&c.MaxFollowers, DefaultMaxFollowers)
 	setDefault(&c.MaxRepairs, DefaultMaxRepairs)
+	if c.wall == nil {
+		c.wall = time.Now
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -236,10 +241,10 @@ const (
 	Streaming    State = "streaming"    // at head, base complete
 	Comparing    State = "comparing"
 	Repairing    State = "repairing"
-	Drifted      State = "drifted" // differs, and no repair is under way
-	Parked       State = "parked"  // the master cannot confirm the position
-	Stalled      State = "stalled" // connected, but no progress
-	ReadOnly     State = "read only"
+	Drifted      State = "drifted"   // differs, and no repair is under way
+	Parked       State = "parked"    // the master cannot confirm the position
+	Stalled      State = "stalled"   // connected or writing, and no progress for twice the silence limit
+	ReadOnly     State = "read only" // the store takes no writes now
 	Failed       State = "failed"
 	Ended        State = "ended"
 )
@@ -269,6 +274,9 @@ type Status struct {
 	// Complete says that the base is complete.
 	Complete bool `json:"complete"`
 
+	// The lag behind Head. Without a session LagKnown is false: these are of
+	// when the master was last heard of, and null in JSON.
+	LagKnown   bool    `json:"lag_known"`
 	LagCommits uint64  `json:"lag_commits"`
 	LagSeconds float64 `json:"lag_seconds"`
 	// Progress is when the position last moved or was last confirmed by the
@@ -368,7 +376,9 @@ const (
 type Report struct {
 	Outcome Outcome `json:"outcome"`
 	Reason  string  `json:"reason,omitempty"`
-	DryRun  bool    `json:"dry_run,omitempty"`
+	// Why says what it was begun for.
+	Why    string `json:"why,omitempty"`
+	DryRun bool   `json:"dry_run,omitempty"`
 	// Offset is where both sides were compared last.
 	Offset uint64 `json:"offset"`
 	// Before and After are the follower's own fingerprints, Master the
@@ -451,12 +461,24 @@ type VerifyReport struct {
 }
 
 // An Observer is told of what happens, as it happens. Nil fields are fine. The
-// funcs are called on the replica's own goroutines and must return at once.
+// funcs are called on the replica's own goroutines, Damage also on that of a
+// caller who reads; they must return at once.
 type Observer struct {
-	// State is told of a replica's own changes of state.
+	// State is told of a replica's own changes of state: that it parks, stalls,
+	// finds its store read only and not any more, or fails, as when a write's
+	// outcome is unknown.
 	State func(s State, why string)
 	// Follower is told by a master of a follower's changes of state.
 	Follower func(id string, s State, why string)
+	// Session is told by a follower how an attempt to get a session, or a session,
+	// ended: a *PeerError if the master said why.
+	Session func(err error)
+	// Refused is told by a master of a follower that it did not serve.
+	Refused func(id, address string, code Code, reason string)
+	// Trimmed is told by a master that its log begins at start from now on, and
+	// which followers that it knows have not got what came before, so that a
+	// repair awaits them.
+	Trimmed func(start uint64, below []string)
 	// Drift is told when a follower's fingerprint is not its master's.
 	Drift func(at stream.Position, own merkle.Summary)
 	// Repair is told how a repair ended.

@@ -50,7 +50,8 @@ type dialer struct {
 	// contradicted is the epoch in which a master could not confirm the
 	// position. Once its log is trimmed it cannot tell any more, but within the
 	// epoch that changes nothing (P1).
-	contradicted stream.Epoch
+	contradicted  stream.Epoch
+	contradiction string // what the master said then
 }
 
 type dialed struct {
@@ -198,7 +199,7 @@ func (f *Follower) dialed(ctx context.Context, r dialed) error {
 			}
 		case CodeHistory:
 			parked = p.Reason
-			d.contradicted = f.meta.Position.Epoch
+			d.contradicted, d.contradiction = f.meta.Position.Epoch, p.Reason
 		case CodeVersion, CodeDataset, CodeHash:
 			if !d.served {
 				return &fatalError{p}
@@ -206,6 +207,9 @@ func (f *Follower) dialed(ctx context.Context, r dialed) error {
 			parked = p.Reason
 		}
 		f.contact = time.Now()
+	}
+	if f.cfg.Observer.Session != nil {
+		f.cfg.Observer.Session(r.err)
 	}
 	if why := r.err.Error(); why != d.why {
 		f.cfg.Logger.Warn("no session with the master", "reason", why)
@@ -243,7 +247,8 @@ func (f *Follower) begin(r dialed) error {
 	case w.resume && (w.start.Offset != meta.Position.Offset || w.start.Fingerprint != meta.Position.Fingerprint || !meta.Complete):
 		return fail(protocolErrorf("the master goes on from %d, but the copy stands at %d", w.start.Offset, meta.Position.Offset))
 	case !w.resume && !r.rollback && !w.start.Epoch.IsZero() && w.start.Epoch == f.dial.contradicted:
-		return fail(errors.New("the master's log no longer reaches back to where it contradicted this copy: " + f.dial.parked))
+		f.dial.parked = "the master's log no longer reaches back to where it contradicted this copy: " + f.dial.contradiction
+		return fail(errors.New(f.dial.parked))
 	}
 	meta.Dataset, meta.History = w.dataset, w.history
 	meta.Position = w.start
@@ -288,6 +293,9 @@ func (f *Follower) drop(err error) {
 	}
 	l.peer.bye(farewell(err))
 	f.cfg.Logger.Info("the session with the master ended", "reason", err)
+	if f.cfg.Observer.Session != nil {
+		f.cfg.Observer.Session(err)
+	}
 	if f.sync != nil {
 		f.sync.abandon("the session ended: " + err.Error())
 	}

@@ -57,6 +57,7 @@ type Follower struct {
 	drift    driftState // what is to be done about a difference
 	last     *Report
 	doubt    string // found at open
+	readOnly string // why the store refused the last write; empty if it took it
 	wg       sync.WaitGroup
 }
 
@@ -74,7 +75,9 @@ type standing struct {
 	progress time.Time
 	treeHeap int64
 	address  string
-	last     *Report
+	// connected says that there is a session by which head is known.
+	connected bool
+	last      *Report
 }
 
 // NewFollower returns a follower over a store, which stays the caller's to
@@ -211,9 +214,10 @@ func (f *Follower) write(tx *store.Txn) error {
 	err := f.st.Write(tx)
 	switch {
 	case err == nil:
-		f.meta = tx.Meta
+		f.meta, f.readOnly = tx.Meta, ""
 		return nil
 	case errors.Is(err, store.ErrRefused):
+		f.readOnly = "the store refuses writes: " + err.Error()
 		f.cfg.Logger.Warn("the store refuses writes", "reason", err)
 		return fmt.Errorf("the store refuses writes: %w", err)
 	}
@@ -241,6 +245,7 @@ func (f *Follower) publish() {
 	}
 	if f.link != nil {
 		s.address = f.link.peer.conn.RemoteAddr()
+		s.connected = !f.link.look
 	}
 	if s.head.Offset < s.pos.Offset {
 		s.head = s.pos
@@ -254,8 +259,12 @@ func (f *Follower) express() {
 	switch {
 	case f.dial.parked != "" && (f.link == nil || f.link.look):
 		f.life.set(Parked, f.dial.parked)
+	case f.link == nil && f.readOnly != "":
+		f.life.set(ReadOnly, f.readOnly)
 	case f.link == nil:
 		f.life.set(Connecting, f.dial.why)
+	case f.sync.stalled(2 * f.cfg.Silence):
+		f.life.set(Stalled, "the comparison has made no progress since "+f.sync.heard.Format(time.RFC3339))
 	case !f.meta.Complete:
 		why := f.link.why
 		switch {
@@ -266,7 +275,7 @@ func (f *Follower) express() {
 		}
 		f.life.set(Initializing, why)
 	case f.sync != nil:
-		f.life.set(f.sync.state(), "")
+		f.life.set(f.sync.state(), f.sync.rep.Why)
 	case f.drift.found:
 		f.life.set(Drifted, f.drift.why)
 	case f.meta.Position.Offset < f.head.Offset && time.Since(f.progress) > 2*f.cfg.Silence:

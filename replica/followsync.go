@@ -63,7 +63,7 @@ type round struct {
 // startSync begins a repair. There is a session and no repair.
 func (f *Follower) startSync(a *ask, why string) {
 	y := &followSync{f: f, ask: a}
-	y.rep = Report{Start: time.Now(), Before: f.tree.Summary().String(), DryRun: a != nil && a.opts.DryRun}
+	y.rep = Report{Why: why, Start: time.Now(), Before: f.tree.Summary().String(), DryRun: a != nil && a.opts.DryRun}
 	y.in0, y.out0 = f.link.peer.conn.Traffic()
 	f.sync = y
 	f.cfg.Logger.Info("comparing with the master", "why", why, "dry_run", y.rep.DryRun)

@@ -30,6 +30,8 @@ type group struct {
 // poisoned.
 func (w *writer) group(first *request) error {
 	g := &w.g
+	w.pulse.setBusy(time.Now())
+	defer w.pulse.setBusy(time.Time{})
 	*g = group{
 		reqs: g.reqs[:0], ops: g.ops[:0], undo: g.undo[:0],
 		first: w.meta.Position.Offset + 1, pos: w.meta.Position,
@@ -122,7 +124,7 @@ func (w *writer) apply(r *request) bool {
 	if g.body == nil {
 		g.body = wire.NewWriter(make([]byte, 0, r.size+2*commitOverhead))
 	}
-	stream.AppendCommit(g.body, &stream.Commit{Offset: g.pos.Offset, Time: millis(time.Now()), Fingerprint: g.pos.Fingerprint, Ops: r.ops})
+	stream.AppendCommit(g.body, &stream.Commit{Offset: g.pos.Offset, Time: millis(w.wall()), Fingerprint: g.pos.Fingerprint, Ops: r.ops})
 	g.ops = append(g.ops, r.ops...)
 	r.pos = g.pos
 	g.reqs = append(g.reqs, r)
@@ -166,16 +168,17 @@ func (w *writer) commit() error {
 			}
 		}
 		w.log.Warn("the store refuses writes", "reason", err)
-		w.publish(w.state.Load().at, err.Error())
+		w.refused(err)
 		return nil
 	case err != nil:
 		return err
 	}
 	w.meta = tx.Meta
 	w.tree.settled()
+	w.refused(nil)
 	if tx.Log != nil {
 		now := time.Now()
-		w.publish(now, "")
+		w.publish(now)
 		w.ages.note(g.pos.Offset, now)
 		w.tail.Append(*tx.Log)
 	}

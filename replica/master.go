@@ -49,10 +49,13 @@ type Master struct {
 	// it should; a follower that needs it is repaired instead. 0 is none.
 	logGap atomic.Uint64
 	// loss is the epoch that began with a loss that a person accepted.
-	loss stream.Epoch
-	ages   clockwork
-	acks   signal
-	life   lifecycle
+	loss  stream.Epoch
+	ages  clockwork
+	acks  signal
+	aging *aging // keepTrimmed's
+	// expressing orders those who derive the state.
+	expressing sync.Mutex
+	life       lifecycle
 }
 
 // NewMaster returns a master over a store, which stays the caller's to close
@@ -94,6 +97,7 @@ func (m *Master) Run(ctx context.Context) (err error) {
 	m.ages.note(o.meta.Position.Offset, time.Now())
 	m.w = newWriter(m.st, m.cfg, o, &m.ages)
 	m.scrub = newScrubber(m.w.tree, m.cfg.Scrub, m.w.view, func(_ context.Context, bad []mismatch) { m.damaged(bad, false) })
+	m.w.turned, m.w.trimmed = m.express, m.cutOff
 	m.w.found = func(bad mismatch) { m.damaged([]mismatch{bad}, true) }
 	m.reads = reader{st: m.st, tree: m.w.tree, view: m.w.view, found: func(_ context.Context, bad []mismatch) { m.damaged(bad, true) }}
 	m.loss = o.loss
@@ -120,6 +124,7 @@ func (m *Master) Run(ctx context.Context) (err error) {
 		}
 	})
 	g.Go(func() error { return m.keepTrimmed(gctx) })
+	g.Go(func() error { return m.watchHealth(gctx) })
 	g.Go(func() error { return m.keepRanges(gctx) })
 	if m.cfg.Scrub > 0 {
 		g.Go(func() error { return m.scrub.run(gctx) })
@@ -141,6 +146,11 @@ func (m *Master) loadFollowers() error {
 		return err
 	}
 	defer v.Close()
+	if m.aging, err = loadAging(v, m.cfg.LogAge, time.Now()); err != nil {
+		// It is for trimming alone.
+		m.cfg.Logger.Warn("the age of the log is not known: it counts from now on", "error", err)
+		m.aging = &aging{limit: m.cfg.LogAge, start: time.Now()}
+	}
 	return m.followers.load(v)
 }
 
@@ -328,6 +338,9 @@ func (m *Master) serve(ctx context.Context, nc net.Conn, greeted func()) {
 	}
 	if refusal != nil {
 		m.cfg.Logger.Warn("refused a follower", "follower", h.id, "address", conn.RemoteAddr(), "code", refusal.code.String(), "reason", refusal.reason)
+		if m.cfg.Observer.Refused != nil {
+			m.cfg.Observer.Refused(h.id, conn.RemoteAddr(), refusal.code, refusal.reason)
+		}
 		refuse(ctx, conn, *refusal)
 		return
 	}
@@ -401,6 +414,7 @@ func (m *Master) talk(ctx context.Context, s *session, w welcome) {
 		}
 	})
 	m.cfg.Logger.Info("follower connected", "follower", s.id, "address", conn.RemoteAddr(), "from", w.start.Offset, "resume", w.resume, "why", w.why)
+	s.why, s.moved = w.why, time.Now()
 	s.setState(CatchingUp, w.why)
 	var wg sync.WaitGroup
 	wg.Go(s.peer.run)

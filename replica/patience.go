@@ -26,6 +26,12 @@ func (y *followSync) tired(now time.Time) error {
 	return y.hung(now)
 }
 
+// stalled reports whether a comparison has made no progress for so long, though
+// nobody but the master can make any. It may be called on nil.
+func (y *followSync) stalled(after time.Duration) bool {
+	return y != nil && !y.queued && y.untaken == 0 && y.del == nil && time.Since(y.heard) > after
+}
+
 // hung returns an error if the master owes the comparison something. A
 // heartbeat shows that it lives; but a master that lost its place in the
 // comparison, or a frame lost on its way, would hold the repair, and every one

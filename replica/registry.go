@@ -247,6 +247,20 @@ func (r *registry) park(h hello, addr, why string, now time.Time) {
 	e.Acked, e.Complete, e.InSync = h.pos.Offset, h.complete, nil
 }
 
+// below returns the followers that had what the log began with at before, and
+// lack something that is gone now that it begins at start: a thousand at most.
+func (r *registry) below(start, before uint64) (ids []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, e := range r.byID {
+		if e.Acked >= before && e.Acked < start && len(ids) < maxBadKeys {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // acked counts the connected followers with a complete base that have
 // acknowledged an offset.
 func (r *registry) acked(offset uint64) (n int) {

@@ -30,6 +30,9 @@ type session struct {
 	sync    *serveSync // the comparison under way, or nil
 	slotc   chan struct{}
 	sentAt  time.Time
+	why     string    // what the welcome said
+	moved   time.Time // when the follower last acknowledged something new, or everything
+	last    uint64    // what it acknowledged last
 }
 
 // A barrier is what is to be queued when the cursor stands at offset.
@@ -233,9 +236,26 @@ func (s *session) acked(a ack) error {
 			e.InSync = same
 		}
 	})
-	s.setState(State(a.state), "")
+	s.setState(s.judge(a, now))
 	s.m.acks.broadcast()
 	return nil
+}
+
+// judge returns the state that the master shows of a follower: what that says
+// of itself, unless it has been behind for long without taking anything.
+func (s *session) judge(a ack, now time.Time) (State, string) {
+	if a.offset > s.last || a.offset >= s.m.position().Offset {
+		s.moved = now
+	}
+	s.last = a.offset
+	switch state := State(a.state); {
+	case now.Sub(s.moved) > 2*s.m.cfg.Silence:
+		return Stalled, "it has acknowledged nothing new since " + s.moved.Format(time.RFC3339)
+	case state == Streaming:
+		return state, ""
+	default:
+		return state, s.why
+	}
 }
 
 func (s *session) setState(st State, why string) {
@@ -331,11 +351,20 @@ func (m *Master) fingerprintAt(pub *published, offset uint64) (merkle.Summary, b
 	case pub.logStart.Offset:
 		return pub.logStart.Fingerprint, true, nil
 	}
+	c, err := m.commitAt(offset)
+	if err != nil || c == nil {
+		return merkle.Summary{}, false, err
+	}
+	return c.Fingerprint, true, nil
+}
+
+// commitAt returns a commit of the log, nil if that does not hold it.
+func (m *Master) commitAt(offset uint64) (*stream.Commit, error) {
 	recs, ok := m.w.tail.Read(offset, 0)
 	if !ok {
 		v, err := m.st.View()
 		if err != nil {
-			return merkle.Summary{}, false, err
+			return nil, err
 		}
 		defer v.Close()
 		err = v.Log(offset, func(rec stream.Record) bool {
@@ -345,16 +374,16 @@ func (m *Master) fingerprintAt(pub *published, offset uint64) (merkle.Summary, b
 			return false
 		})
 		if err != nil && !errors.Is(err, store.ErrCorrupt) {
-			return merkle.Summary{}, false, err
+			return nil, err
 		}
 	}
 	if len(recs) == 0 {
-		return merkle.Summary{}, false, nil
+		return nil, nil
 	}
-	var c stream.Commit
+	c := new(stream.Commit)
 	d := stream.NewDecoder(recs[0].Body)
-	if !d.Next(&c) || c.Offset != offset {
-		return merkle.Summary{}, false, nil
+	if !d.Next(c) || c.Offset != offset {
+		return nil, nil
 	}
-	return c.Fingerprint, true, nil
+	return c, nil
 }

@@ -21,9 +21,7 @@ func (m *Master) Status() Status {
 		return s
 	}
 	pub, now := m.w.state.Load(), time.Now()
-	if state == Serving && pub.readOnly != "" {
-		s.State, s.Why = ReadOnly, pub.readOnly
-	}
+	s.LagKnown = true
 	s.Dataset = pub.dataset.String()
 	s.Epoch, s.Offset, s.Head = pub.pos.Epoch.String(), pub.pos.Offset, pub.pos.Offset
 	s.Keys, s.Fingerprint, s.Master = pub.keys, pub.pos.Fingerprint.String(), pub.pos.Fingerprint.String()
@@ -65,6 +63,7 @@ func (f *Follower) Status() Status {
 	if state != Parked { // then the master is of another mind about what was there
 		s.InSync = new(at.own == at.pos.Fingerprint)
 	}
+	s.LagKnown = at.connected
 	s.LagCommits = at.head.Offset - at.pos.Offset
 	s.LagSeconds = f.heads.behind(at.pos.Offset, now).Seconds()
 	return s

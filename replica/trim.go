@@ -23,9 +23,16 @@ func (m *Master) keepTrimmed(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			// The writer outlives this.
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			m.storeAging(last, m.aging, time.Now(), true)
 			return context.Cause(ctx)
 		}
-		t, err := m.findTrim(time.Now())
+		now := time.Now()
+		m.aging.note(m.position().Offset, now)
+		m.storeAging(ctx, m.aging, now, false)
+		t, err := m.findTrim(m.aging.over(now))
 		if err != nil {
 			m.cfg.Logger.Warn("cannot trim the log", "error", err)
 			continue
@@ -40,18 +47,27 @@ func (m *Master) keepTrimmed(ctx context.Context) error {
 	}
 }
 
+// cutOff is told by the writer that the log begins after start from now on, and
+// not after before.
+func (m *Master) cutOff(start, before uint64) {
+	below := m.followers.below(start, before)
+	if len(below) > 0 {
+		m.cfg.Logger.Warn("the log was trimmed beyond where followers stand: a repair awaits them", "log_starts_at", start+1, "followers", len(below), "first", below[0])
+	}
+	if m.cfg.Observer.Trimmed != nil {
+		m.cfg.Observer.Trimmed(start+1, below)
+	}
+}
+
 // findTrim walks the log from its old end up to where it is within its bounds
 // again, and some way further so that it does not have to be trimmed at once.
+// What comes up to old is too old.
 // The newest record always stays.
-func (m *Master) findTrim(now time.Time) (trim, error) {
+func (m *Master) findTrim(old uint64) (trim, error) {
 	pub := m.w.state.Load()
 	var over uint64
 	if limit := uint64(max(0, m.cfg.LogBytes)); m.cfg.LogBytes >= 0 && pub.logBytes > limit {
 		over = pub.logBytes - limit + limit/10
-	}
-	var before uint64
-	if m.cfg.LogAge >= 0 {
-		before = millis(now.Add(-m.cfg.LogAge))
 	}
 	t := trim{start: pub.logStart}
 	v, err := m.st.View()
@@ -68,7 +84,7 @@ func (m *Master) findTrim(now time.Time) (trim, error) {
 		end := stream.Position{Epoch: pub.pos.Epoch} // after the record
 		d := stream.NewDecoder(rec.Body)
 		for first := true; d.Next(&c); first = false {
-			if first && t.bytes >= over && c.Time >= before {
+			if first && t.bytes >= over && c.Offset > old {
 				return false
 			}
 			end.Offset, end.Fingerprint = c.Offset, c.Fingerprint

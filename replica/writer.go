@@ -37,6 +37,7 @@ type writer struct {
 	log  *slog.Logger
 	tail *stream.Tail
 	ages *clockwork
+	wall func() time.Time // the machine's clock, for commits
 
 	// shared
 	reqc  chan *request
@@ -46,6 +47,11 @@ type writer struct {
 	state atomic.Pointer[published]
 	donec chan struct{}  // closed when the loop has ended
 	found func(mismatch) // told of damage that an Update meets
+	pulse pulse
+	// turned is told when the store takes no writes any more, or takes them
+	// again, and trimmed of where the log begins now and began before.
+	turned  func()
+	trimmed func(start, before uint64)
 
 	// owned by loop
 	tree     *liveTree
@@ -66,7 +72,6 @@ type published struct {
 	at       time.Time // of the newest commit, or of the start
 	keys     uint64
 	treeHeap int64
-	readOnly string // why the last write was refused by the store; empty if it was not
 }
 
 // A view is a tree snapshot, a store transaction and a position that belong
@@ -105,17 +110,18 @@ func newWriter(st store.Store, cfg MasterConfig, o opened, ages *clockwork) *wri
 		st: st, lim: limitsOf(st), log: cfg.Logger,
 		tail:  stream.NewTail(cfg.TailBytes),
 		ages:  ages,
+		wall:  cfg.wall,
 		reqc:  make(chan *request, queuedRequests),
 		viewc: make(chan chan<- view),
 		trimc: make(chan trim),
 		room:  semaphore.NewWeighted(queuedBytes),
 		donec: make(chan struct{}),
 		tree:  newLiveTree(o.tree, cfg.Hash, false),
-		found: func(mismatch) {},
-		meta:  o.meta,
+		found: func(mismatch) {}, turned: func() {}, trimmed: func(_, _ uint64) {},
+		meta: o.meta,
 	}
 	w.tail.Reset(o.meta.Position.Offset + 1)
-	w.publish(time.Now(), "")
+	w.publish(time.Now())
 	return w
 }
 
@@ -229,11 +235,11 @@ var closedc = func() chan struct{} {
 	return c
 }()
 
-func (w *writer) publish(at time.Time, readOnly string) {
+func (w *writer) publish(at time.Time) {
 	w.state.Store(&published{
 		pos: w.meta.Position, logStart: w.meta.LogStart, logBytes: w.meta.LogBytes,
 		history: w.meta.History, dataset: w.meta.Dataset, at: at,
-		keys: w.tree.Summary().Count, treeHeap: w.heap.of(w.tree.Tree), readOnly: readOnly,
+		keys: w.tree.Summary().Count, treeHeap: w.heap.of(w.tree.Tree),
 	})
 }
 
@@ -248,14 +254,25 @@ func (w *writer) startTrim(t trim) error {
 	tx := store.Txn{Meta: meta}
 	if err := w.st.Write(&tx); err != nil {
 		if errors.Is(err, store.ErrRefused) {
+			w.refused(err)
 			return nil
 		}
 		return err
 	}
+	before := w.meta.LogStart.Offset
 	w.meta = tx.Meta
 	w.trimming = t.start.Offset + 1
-	w.publish(w.state.Load().at, w.state.Load().readOnly)
+	w.refused(nil)
+	w.publish(w.state.Load().at)
+	w.trimmed(t.start.Offset, before)
 	return nil
+}
+
+// refused notes that the store refused a write, or with nil that it took one.
+func (w *writer) refused(err error) {
+	if w.pulse.refused(err) {
+		w.turned()
+	}
 }
 
 func (w *writer) continueTrim() error {

@@ -43,8 +43,8 @@ func wantFields(t *testing.T, what string, o map[string]any, fields ...string) {
 	}
 }
 
-var reportFields = []string{"outcome", "reason?", "dry_run?", "offset", "before", "after", "master", "missing", "extra", "changed", "unsendable",
-	"put", "deleted", "bytes_in", "bytes_out", "compare_bytes", "round_trips", "rounds", "start", "took_ns", "needs_consent?"}
+var reportFields = []string{"outcome", "reason?", "why?", "dry_run?", "offset", "before", "after", "master", "missing", "extra", "changed", "unsendable",
+	"put", "deleted", "bytes_in", "bytes_out", "compare_bytes", "round_trips", "rounds", "start", "took_ns", "needs_consent?", "keys?", "more_keys?"}
 
 // A jsonCase is a command line that succeeds and prints objects that all have
 // the fields.
@@ -143,7 +143,7 @@ func succeed(t *testing.T, paths *strings.Replacer, tests []jsonCase) (done []st
 }
 
 var statusFields = []string{"role", "state", "since", "why?", "id?", "dataset", "hash", "address?", "epoch", "offset", "head", "keys", "fingerprint",
-	"master_fingerprint?", "in_sync?", "complete", "lag_commits", "lag_seconds", "progress", "last_contact?", "last_repair?", "followers?", "log?", "scrub", "store"}
+	"master_fingerprint?", "in_sync?", "complete", "lag_known", "lag_commits", "lag_seconds", "progress", "last_contact?", "last_repair?", "followers?", "log?", "scrub", "store"}
 
 // watchJSON watches a master from its first commit and stops after two lines.
 func watchJSON(t *testing.T, dir string) {

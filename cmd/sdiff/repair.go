@@ -66,6 +66,9 @@ func (a *app) report(r replica.Report) {
 	if r.Reason != "" {
 		row("reason", "%s", visible(r.Reason))
 	}
+	if r.Why != "" {
+		row("why", "%s", visible(r.Why))
+	}
 	row("offset", "%d", r.Offset)
 	row("found", "%d missing, %d extra, %d changed", r.Missing, r.Extra, r.Changed)
 	if r.Unsendable > 0 {
@@ -74,9 +77,25 @@ func (a *app) report(r replica.Report) {
 	if !r.DryRun {
 		row("done", "%d put, %d deleted", r.Put, r.Deleted)
 	}
+	a.overwritten(row, r)
 	row("before", "%s", r.Before)
 	row("after", "%s", r.After)
 	row("master", "%s", r.Master)
 	row("cost", "%s in, %s out (%s to compare), %s in %s, %s", size(r.BytesIn), size(r.BytesOut), size(r.CompareBytes),
 		plural(uint64(r.RoundTrips), "round trip"), plural(uint64(r.Rounds), "round"), span(r.Took))
+}
+
+// overwritten names what a repair has changed because a person accepted the
+// master's history.
+func (a *app) overwritten(row func(name, format string, args ...any), r replica.Report) {
+	if len(r.Keys) == 0 {
+		return
+	}
+	row("overwritten", "%d deleted, %d added, %d changed", r.Deleted, r.Missing, r.Changed)
+	for _, d := range r.Keys {
+		a.printf("  %s %s\n", string(rune(d.Kind)), escape(d.Key))
+	}
+	if r.MoreKeys {
+		a.printf("  and more\n")
+	}
 }

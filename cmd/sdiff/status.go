@@ -68,7 +68,7 @@ func (a *app) status(s replica.Status, now time.Time) {
 	row("position", "offset %d, head %d, epoch %s", s.Offset, s.Head, cmp.Or(s.Epoch, "none"))
 	if s.Role == "follower" {
 		lag := fmt.Sprintf("%s, %.1f s", plural(s.LagCommits, "commit"), s.LagSeconds)
-		if away(s) {
+		if !s.LagKnown {
 			// What the master has done since is not known here.
 			lag = "not known without the master; " + lag + " when it was last heard of"
 		}
@@ -93,6 +93,7 @@ func (a *app) status(s replica.Status, now time.Time) {
 		row("log", "from offset %d, about %s; in memory from %d", s.Log.Start, size(s.Log.Bytes), s.Log.Tail)
 	}
 	a.scrub(row, s.Scrub, now)
+	a.bad(row, s)
 	a.storeRows(row, s.Store)
 	a.followers(s, now)
 }
@@ -106,22 +107,61 @@ func away(s replica.Status) bool {
 func (a *app) decision(row func(name, format string, args ...any), s replica.Status) {
 	switch r := s.LastRepair; {
 	case s.State == replica.Parked:
-		row("decide", "sdiff repair --accept-rollback --data %s makes this copy what the master now is", visible(a.data))
+		row("decide", "sdiff diff --data %s tells what the master has otherwise", visible(a.data))
+		row("", "sdiff repair --accept-rollback --data %s makes this copy what the master now is", visible(a.data))
 	case r != nil && r.NeedsConsent != "" && (!s.Complete || s.InSync == nil || !*s.InSync):
 		row("decide", "sdiff repair --%s --data %s lets the repair go on", strings.TrimLeft(r.NeedsConsent, "-"), visible(a.data))
 	}
 }
 
-// scrub prints how the re-reading of the store in the background goes.
+// scrub prints how the re-reading of the store in the background goes: what is
+// done, at what pace, and what it has found.
 func (a *app) scrub(row func(name, format string, args ...any), s replica.ScrubStatus, now time.Time) {
-	switch {
-	case s.Error != "":
-		row("scrub", "%s", paint(a.painted(), red, visible(s.Error)))
-	case s.Last != nil:
-		row("scrub", "%s, the last %s ago; %s not as they should be", plural(s.Passes, "pass"), span(now.Sub(*s.Last)), plural(s.Found, "key"))
-	default:
-		row("scrub", "no pass yet, %s read; %s not as they should be", plural(s.Items, "item"), plural(s.Found, "key"))
+	if s.Share <= 0 && s.Error == "" && s.Found == 0 {
+		row("scrub", "off")
+		return
 	}
+	if s.Error != "" {
+		row("scrub", "%s", paint(a.painted(), red, visible(s.Error)))
+	}
+	pace := fmt.Sprintf("%.0f items/s, %s/s", s.ItemsPerSecond, size(int64(s.BytesPerSecond)))
+	if s.Running && s.Began != nil {
+		eta := ""
+		if s.ETA != nil {
+			eta = ", to end in " + span(max(0, s.ETA.Sub(now)))
+		}
+		row("scrub", "%.0f%% of pass %d, begun %s ago, %s at %.0f%% of a core%s", 100*s.Progress, s.Passes+1, span(now.Sub(*s.Began)), pace, 100*s.Share, eta)
+	} else if s.Passes == 0 && s.Error == "" {
+		row("scrub", "no pass yet")
+	}
+	if s.Last != nil {
+		took := time.Duration(s.TookSeconds * float64(time.Second))
+		row("scrubbed", "%s, the last ended %s ago and took %s; %s found since the start", plural(s.Passes, "pass"), span(now.Sub(*s.Last)), span(took), plural(s.Found, "bad key"))
+	}
+}
+
+// bad prints which keys the store is known not to hold as they were written.
+func (a *app) bad(row func(name, format string, args ...any), s replica.Status) {
+	b := s.Scrub
+	if b.Bad == 0 {
+		return
+	}
+	n, more := plural(b.Bad, "key"), ""
+	if b.More {
+		n = "more than " + n
+	}
+	var names []string
+	for _, k := range b.Keys {
+		names = append(names, escape(k.Key)+" "+k.What)
+	}
+	if uint64(len(names)) < b.Bad {
+		more = ", …"
+	}
+	what := "not as written here, until a repair"
+	if s.Role == "master" {
+		what = "unsendable: not as written, and sent to nobody until written again"
+	}
+	row("bad", "%s", paint(a.painted(), red, n+" "+what)+": "+strings.Join(names, ", ")+more)
 }
 
 // storeRows prints what is known of the database and its disk.

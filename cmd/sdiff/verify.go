@@ -18,6 +18,17 @@ type verification struct {
 	Store   storeCheck      `json:"store"`
 	Master  *explanation    `json:"error,omitempty"`  // why the master could not be asked
 	Report  *replica.Report `json:"report,omitempty"` // the comparison with the master
+	Known   *known          `json:"known,omitempty"`  // without the master
+}
+
+// What a follower knows of its master that cannot be asked: what that held at
+// the offset where the copy stands.
+type known struct {
+	Offset      uint64     `json:"offset"`
+	Fingerprint string     `json:"fingerprint"`
+	Master      string     `json:"master_fingerprint"`
+	InSync      bool       `json:"in_sync"`
+	LastContact *time.Time `json:"last_contact,omitempty"`
 }
 
 // A storeCheck is a replica.VerifyReport with keys as list prints them.
@@ -44,9 +55,9 @@ func (a *app) verifyCommand() *cobra.Command {
 	cmd := a.command("verify [flags]", "Hold the store against the tree, and a follower against its master", `Reads the whole store again and holds every item against the tree; on a
 follower, then compares with the master as sdiff diff does. Changes nothing.
 
-Exit code 0 all is as it should be, 1 the follower differs from its master, 4
-the store is sound but the master could not be asked, 8 the store does not hold
-what it should.`,
+Exit code 0 all is as it should be, 1 the follower differs from its master (which
+it may know without asking it), 4 the store is sound but the master could not be
+asked, 8 the store does not hold what it should.`,
 		takes(),
 		func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 			ctx, cancel := withTimeout(ctx, timeout)
@@ -95,6 +106,17 @@ func (a *app) verify(ctx context.Context, c *control.Client) (*verification, err
 	if err != nil {
 		e := a.explain(err)
 		v.Outcome, v.Master = string(replica.Unknown), &e
+		// That the copy is not what the master had at its offset is known without
+		// the master; that it is the same is not.
+		s, err := c.Status(ctx)
+		if err != nil || s.InSync == nil {
+			return v, outcome(e.exit)
+		}
+		v.Known = &known{Offset: s.Offset, Fingerprint: s.Fingerprint, Master: s.Master, InSync: *s.InSync, LastContact: s.LastContact}
+		if !*s.InSync {
+			v.Outcome = string(replica.Different)
+			return v, outcome(exitDifferent)
+		}
 		return v, outcome(e.exit)
 	}
 	v.Outcome, v.Report = string(report.Outcome), &report
@@ -143,7 +165,14 @@ func (a *app) verification(v *verification) {
 			a.printf("reason       %s\n", visible(v.Report.Reason))
 		}
 	case v.Master != nil:
-		a.printf("master       could not tell\n")
+		switch k := v.Known; {
+		case k == nil:
+			a.printf("master       could not tell\n")
+		case k.InSync:
+			a.printf("master       could not tell: the copy is what the master had at offset %d; what it has done since is not known\n", k.Offset)
+		default:
+			a.printf("master       different: at offset %d the master had %s, the copy is %s; which keys, could not tell\n", k.Offset, k.Master, k.Fingerprint)
+		}
 		a.stdout.Flush()
 		a.complain(v.Master.Message, v.Master.Hint)
 	}

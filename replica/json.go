@@ -46,6 +46,20 @@ func (k *BadKey) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// MarshalJSON encodes a lag that is not known as null.
+func (s Status) MarshalJSON() ([]byte, error) {
+	type plain Status
+	j := struct {
+		plain
+		LagCommits *uint64  `json:"lag_commits"`
+		LagSeconds *float64 `json:"lag_seconds"`
+	}{plain: plain(s)}
+	if s.LagKnown {
+		j.LagCommits, j.LagSeconds = &s.LagCommits, &s.LagSeconds
+	}
+	return json.Marshal(j)
+}
+
 type jsonDifference struct {
 	Diff  string  `json:"diff"`
 	Key   *string `json:"key,omitempty"`
