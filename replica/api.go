@@ -289,6 +289,16 @@ type Status struct {
 	Log        *LogStatus       `json:"log,omitempty"`
 	Scrub      ScrubStatus      `json:"scrub"`
 	Store      StoreStatus      `json:"store"`
+	// Memory is that of the whole process. The program fills it in, a replica
+	// does not know it.
+	Memory *MemoryStatus `json:"memory,omitempty"`
+}
+
+// MemoryStatus says how much memory a process uses beside files that are mapped
+// into it, in bytes.
+type MemoryStatus struct {
+	Budget int64 `json:"budget"` // for all but the tree
+	Used   int64 `json:"used"`   // with the tree
 }
 
 // FollowerStatus is what a master knows of one follower.

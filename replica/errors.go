@@ -185,10 +185,10 @@ func checkItem(key, value []byte, lim store.Limits) error {
 	return nil
 }
 
-// limitsOf returns what a store takes, or what a commit and a frame can carry if
-// that is less.
+// limitsOf returns what a master's store takes, or what a commit and a frame can
+// carry if that is less.
 func limitsOf(st store.Store) store.Limits {
-	l := st.Limits()
+	l := st.Limits().Logged()
 	return store.Limits{
 		Key:         min(l.Key, maxKey),
 		Value:       min(l.Value, maxValue),

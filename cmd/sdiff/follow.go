@@ -64,6 +64,8 @@ host's name and the directory, and kept in the directory.`,
 
 // follow opens the store and runs the follower.
 func (a *app) follow(ctx context.Context, flags *storeFlags, from string, cfg replica.FollowerConfig) error {
+	memory := limitMemory(flags.memory)
+	defer memory.stop()
 	if cfg.ID != "" {
 		// Before the name is kept anywhere.
 		if err := cfg.Validate(); err != nil {
@@ -81,7 +83,7 @@ func (a *app) follow(ctx context.Context, flags *storeFlags, from string, cfg re
 	if err != nil {
 		return errors.Join(err, st.Close())
 	}
-	return a.host(ctx, st, f, control.Config{Follower: f}, cfg.Logger, ready{Role: "follower", ID: cfg.ID, Address: from})
+	return a.host(ctx, st, memory.of(f), control.Config{Follower: f}, cfg.Logger, ready{Role: "follower", ID: cfg.ID, Address: from})
 }
 
 // parseRepair reads the value of --repair.

@@ -65,7 +65,7 @@ func (a *app) host(ctx context.Context, st store.Store, r runner, cfg control.Co
 	if err != nil {
 		return err
 	}
-	cfg.Replica, cfg.Limits, cfg.Logger = r, st.Limits(), log
+	cfg.Replica, cfg.Limits, cfg.Logger = r, st.Limits().Logged(), log
 	server := control.NewServer(cfg)
 
 	g, gctx := errgroup.WithContext(ctx)

@@ -143,7 +143,7 @@ func succeed(t *testing.T, paths *strings.Replacer, tests []jsonCase) (done []st
 }
 
 var statusFields = []string{"role", "state", "since", "why?", "id?", "dataset", "hash", "address?", "epoch", "offset", "head", "keys", "fingerprint",
-	"master_fingerprint?", "in_sync?", "complete", "lag_known", "lag_commits", "lag_seconds", "progress", "last_contact?", "last_repair?", "followers?", "log?", "scrub", "store"}
+	"master_fingerprint?", "in_sync?", "complete", "lag_known", "lag_commits", "lag_seconds", "progress", "last_contact?", "last_repair?", "followers?", "log?", "scrub", "store", "memory"}
 
 // watchJSON watches a master from its first commit and stops after two lines.
 func watchJSON(t *testing.T, dir string) {

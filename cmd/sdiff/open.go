@@ -30,6 +30,7 @@ type storeFlags struct {
 	adopt                       bool
 	scrub                       float64
 	reserve                     int64 // bytes
+	memory                      int64 // bytes
 }
 
 // add adds the flags that serve and follow share.
@@ -38,6 +39,7 @@ func (f *storeFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.sync, "sync", "always", "`always|never`: whether a write is on disk before it is acknowledged; never may lose the newest ones in a power cut")
 	flags.Float64Var(&f.scrub, "scrub", replica.DefaultScrub, "`SHARE` of a core for re-reading the store in the background; negative off")
+	sizeVar(cmd, &f.memory, "memory", "use at most about so many `BYTES` of memory, the tree not counted; 128MiB or more")
 	sizeVar(cmd, &f.reserve, "reserve", "refuse writes while fewer `BYTES` of the disk are free; 0 is 512MiB or a tenth of the volume, negative off")
 	flags.BoolVar(&f.adopt, "adopt", false, "take over a database that holds keys sdiff did not write")
 }
@@ -45,7 +47,7 @@ func (f *storeFlags) add(cmd *cobra.Command) {
 // addIdentity adds those that say which dataset it is. What the others say is
 // the default.
 func (f *storeFlags) addIdentity(cmd *cobra.Command) {
-	f.sync, f.scrub = "always", replica.DefaultScrub
+	f.sync, f.scrub, f.memory = "always", replica.DefaultScrub, defaultMemory
 	flags := cmd.Flags()
 	flags.StringVar(&f.prefix, "prefix", "", "the dataset is what lies under `P` in a database shared with others")
 	flags.StringVar(&f.hash, "hash", "xxh64", "item hash, the same on all replicas: `xxh64|sha256`; sha256 if values come from people you do not trust")
@@ -65,6 +67,12 @@ func (f *storeFlags) check(cmd *cobra.Command, log *slog.Logger) (merkle.Hasher,
 	}
 	if f.scrub == 0 || f.scrub > 1 {
 		return merkle.Hasher{}, usagef(cmd, "--scrub is a share above 0 and up to 1, or negative for off")
+	}
+	if f.memory < minMemory {
+		return merkle.Hasher{}, usagef(cmd, "--memory is at least 128MiB")
+	}
+	if m := cmd.Flag("memory"); m != nil && !m.Changed {
+		f.memory = max(f.memory, badgerstore.FullMemory(f.prefix)/7*8)
 	}
 	switch {
 	case f.hash != "xxh64" && f.hash != "sha256":
@@ -115,7 +123,7 @@ func openStore(ctx context.Context, dir string, f *storeFlags, log *slog.Logger)
 	if err := checkDir(dir); err != nil {
 		return nil, err
 	}
-	st, err := badgerstore.Open(dir, badgerstore.Options{Prefix: f.prefix, NoSync: f.sync == "never", Reserve: f.reserve, Logger: log, First: firstTry(ctx, f)})
+	st, err := badgerstore.Open(dir, badgerstore.Options{Prefix: f.prefix, NoSync: f.sync == "never", Reserve: f.reserve, Memory: storeMemory(f.memory), Logger: log, First: firstTry(ctx, f)})
 	if err != nil {
 		return nil, openError(dir, err)
 	}

@@ -72,6 +72,9 @@ output. Ctrl-C ends it cleanly, a second one at once.`,
 // serve opens the store and runs the master. It owns the listener.
 func (a *app) serve(ctx context.Context, flags *storeFlags, cfg replica.MasterConfig) error {
 	defer cfg.Listener.Close()
+	memory := limitMemory(flags.memory)
+	defer memory.stop()
+	cfg.TailBytes = tailMemory(flags.memory)
 	st, err := openStore(ctx, a.data, flags, cfg.Logger)
 	if err != nil {
 		return err
@@ -81,7 +84,7 @@ func (a *app) serve(ctx context.Context, flags *storeFlags, cfg replica.MasterCo
 		return errors.Join(err, st.Close())
 	}
 	line := ready{Role: "master", Address: cfg.Listener.Addr().String()}
-	return a.host(ctx, st, m, control.Config{Master: master{m}}, cfg.Logger, line)
+	return a.host(ctx, st, memory.of(m), control.Config{Master: master{m}}, cfg.Logger, line)
 }
 
 // A master is a replica.Master as the control server wants it.

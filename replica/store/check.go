@@ -57,6 +57,9 @@ func (l Limits) CheckKey(key []byte) error {
 // the limits: the first thing every Write does. It costs a few nanoseconds an
 // op.
 func (l Limits) Check(tx *Txn) error {
+	if tx.Log != nil {
+		l = l.Logged()
+	}
 	if len(tx.Ops) > l.CommitOps {
 		return &LimitError{What: "commit ops", Got: len(tx.Ops), Max: l.CommitOps}
 	}

@@ -81,6 +81,17 @@ type Limits struct {
 	Value       int // bytes of a value
 	CommitBytes int // bytes of all ops of one Txn
 	CommitOps   int // ops of one Txn
+	// LoggedBytes is the same as CommitBytes for a Txn that has a log record. If
+	// zero, it is CommitBytes.
+	LoggedBytes int
+}
+
+// Logged returns the limits of a Txn that has a log record.
+func (l Limits) Logged() Limits {
+	if l.LoggedBytes > 0 {
+		l.CommitBytes = min(l.CommitBytes, l.LoggedBytes)
+	}
+	return l
 }
 
 // A Txn is what one Write stores.

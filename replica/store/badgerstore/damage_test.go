@@ -202,17 +202,18 @@ func remove(t testing.TB, paths ...string) {
 
 // sources makes two directories of the same items: one of a database that was
 // closed, with some tables, and one as kill -9 leaves it, with its newest
-// writes in a write-ahead log only.
+// writes in a write-ahead log only. Nobody merges the tables while they are
+// made.
 func sources(t testing.TB) (closed, killed string, want merkle.Summary) {
 	t.Helper()
 	var w writer
 	closed, killed = t.TempDir(), t.TempDir()
 	for range 3 {
-		st := mustOpen(t, closed, badgerstore.Options{NoSync: true})
+		st := mustOpen(t, closed, badgerstore.Unmerged())
 		w.write(t, st, 100)
 		closeStore(t, st)
 	}
-	st := mustOpen(t, closed, badgerstore.Options{NoSync: true})
+	st := mustOpen(t, closed, badgerstore.Unmerged())
 	w.write(t, st, 100)
 	copyDir(t, closed, killed)
 	for _, path := range files(t, killed, ".mem") {

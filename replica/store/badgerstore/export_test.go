@@ -9,3 +9,6 @@ func BadgerOptions(dir string) badger.Options {
 	opt.BypassLockGuard = false
 	return opt
 }
+
+// Unmerged returns options with which tables stay as they were written out.
+func Unmerged() Options { return Options{NoSync: true, unmerged: true} }

@@ -130,18 +130,18 @@ func TestNewRefusesHandles(t *testing.T) {
 // TestSmallerLimits takes a database in which a full commit does not fit, and
 // sees that what the limits say does fit.
 func TestSmallerLimits(t *testing.T) {
-	db := openDB(t, badger.DefaultOptions("").WithInMemory(true).WithMemTableSize(44<<20))
+	db := openDB(t, badger.DefaultOptions("").WithInMemory(true).WithMemTableSize(30<<20))
 	prefix := strings.Repeat("p", 20)
 	st, err := badgerstore.New(db, prefix, badgerstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer closeStore(t, st)
-	l := st.Limits()
+	l := st.Limits().Logged()
 	if l.CommitBytes >= stream.MaxCommitBytes || l.CommitOps >= stream.MaxOps || l.Key != 65000-20 {
 		t.Fatalf("Limits() = %+v, want smaller ones", l)
 	}
-	tx := &store.Txn{Log: &stream.Record{First: 1, Last: 1, Body: make([]byte, store.MaxLogBody)}}
+	tx := &store.Txn{Log: &stream.Record{First: 1, Last: 1, Body: make([]byte, l.CommitBytes)}}
 	for i := range l.CommitOps {
 		tx.Ops = append(tx.Ops, stream.Op{Key: fmt.Appendf(nil, "%08d", i), Value: make([]byte, l.CommitBytes/l.CommitOps-24)})
 	}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dgraph-io/badger/v4"
 )
 
 // Open opens the database in a directory, or makes one, and returns the store
@@ -58,12 +60,16 @@ func openLocked(dir string, opt Options, lock *dirLock) (*Store, error) {
 		lock.release()
 		return nil, err
 	}
+	s.drain.start(s.db)
 	return s, nil
 }
 
 // open opens the database under the lock.
 func (s *Store) open() error {
 	s.log = s.opt.log()
+	if err := s.opt.checkMemory(); err != nil {
+		return err
+	}
 	if err := roomToOpen(s.path, s.opt.Reserve); err != nil {
 		return err
 	}
@@ -81,7 +87,32 @@ func (s *Store) open() error {
 	if err := removeClosed(s.path); err != nil {
 		return err
 	}
-	db, note, err := openBadger(badgerOptions(s.path, s.opt, found.compressed))
+	if err := s.openDB(badgerOptions(s.path, s.opt, found.compressed)); err != nil {
+		return err
+	}
+	return s.init(s.path)
+}
+
+// openDB opens the database itself. If it was left with larger tables in memory
+// than are wanted now, these are written out first.
+func (s *Store) openDB(bopt badger.Options) error {
+	left, err := leftTable(s.path, len(s.opt.Prefix), bopt.MemTableSize)
+	if err != nil {
+		return err
+	}
+	if left > bopt.MemTableSize {
+		db, note, err := openBadger(bopt.WithMemTableSize(left))
+		if err != nil {
+			return err
+		}
+		if note != "" {
+			s.note(note)
+		}
+		if err := db.Close(); err != nil {
+			return fmt.Errorf("write out the tables in memory: %w", err)
+		}
+	}
+	db, note, err := openBadger(bopt)
 	if err != nil {
 		return err
 	}
@@ -89,7 +120,7 @@ func (s *Store) open() error {
 	if note != "" {
 		s.note(note)
 	}
-	return s.init(s.path)
+	return nil
 }
 
 // roomToOpen returns an error if the disk is too full to open a database on it:

@@ -9,7 +9,6 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/sdiff/sdiff/replica/store"
-	"github.com/sdiff/sdiff/stream"
 )
 
 // Options configure a Store. The zero Options are the defaults.
@@ -23,14 +22,13 @@ type Options struct {
 	// kill loses none. It is for Open only.
 	NoSync bool
 
-	// Memory is about how many bytes the tables in memory may take: one being
-	// filled and those that wait to be written out, of 64 MiB each or more with
-	// a long prefix. If zero, DefaultMemory; less than MinMemory is MinMemory.
-	//
-	// It is no bound on the process. While tables are written out and merged,
-	// Badger keeps up to eight buffers of that size or twice as much: loading
-	// at full speed has been seen to take 0.9 GB. With debug.SetMemoryLimit of
-	// 300 MiB it was 0.4 GB. It is for Open only.
+	// Memory bounds, about, the anonymous memory that the database takes: its
+	// tables in memory, and the buffers of tables that are written out and
+	// merged. What the process has beside it and what the garbage collector has
+	// not collected yet comes on top; debug.SetMemoryLimit bounds that. If zero,
+	// DefaultMemory or FullMemory, whichever is more; less than MinMemory is
+	// refused. Under FullMemory the largest commits are smaller, see
+	// Store.Limits. It is for Open only.
 	Memory int64
 
 	// Compress packs tables with Snappy: less disk for text, slower scans. Tables
@@ -76,13 +74,9 @@ type Options struct {
 	// Logger takes Badger's warnings and errors, and this package's. If nil,
 	// nothing is logged.
 	Logger *slog.Logger
-}
 
-// Memory budgets, in bytes.
-const (
-	DefaultMemory = 256 << 20
-	MinMemory     = 128 << 20
-)
+	unmerged bool // do not merge tables; for tests
+}
 
 // DefaultReserve is the default of Options.Reserve on a volume of 5 GiB and
 // more, in bytes: room for the logs of all tables in memory to grow, for the
@@ -90,46 +84,19 @@ const (
 // many gigabytes can take more.
 const DefaultReserve = 512 << 20
 
-// What one transaction of a Txn takes at most, as Badger counts it: an op costs
-// its key and value, 2 bytes and 10 for the version, of which stream.Size has
-// counted all; a part, a record and the meta cost a little more than they hold.
-const (
-	logCost   = store.MaxLogBody + maxParts*entryCost
-	extraCost = store.MaxExtra + (store.MaxRecords+2)*entryCost
-	// entryCost is the cost of an own entry beside its data: key, part header,
-	// and what Badger adds.
-	entryCost = 12 + partHeader + len(own) + 2 + 3*maxPrefix + 4 + 16
-	// extraOps is how many entries there are beside ops.
-	extraOps = maxParts + store.MaxRecords + 3
-)
-
-// nodeBytes is skl.MaxNodeSize, by which Badger turns the bytes of a
-// transaction into a number of entries.
-const nodeBytes = 96
-
-// memTable returns the size of the memory tables that a transaction of the
-// largest commit needs with a prefix of that length: Badger allows it 15 % of
-// one.
-func memTable(prefix int) int64 {
-	need := int64(stream.MaxCommitBytes + stream.MaxOps*prefix + logCost + extraCost)
-	need = max(need, (stream.MaxOps+extraOps+1)*nodeBytes)
-	return max(64<<20, (need*100/15>>20+1)<<20)
-}
-
 // badgerOptions returns the options for a database of our own.
 func badgerOptions(dir string, o Options, compressed bool) badger.Options {
-	if o.Memory == 0 {
-		o.Memory = DefaultMemory
-	}
-	table := memTable(len(o.Prefix))
-	waiting := min(max(o.Memory/table-1, 1), 5)
+	plan := planMemory(o.Memory, len(o.Prefix))
 	opt := badger.DefaultOptions(dir).
 		WithSyncWrites(!o.NoSync).
 		WithDetectConflicts(false). // there is one writer
 		WithValueThreshold(1 << 20).
 		WithValueLogFileSize(16 << 20). // nothing is ever in it
-		WithMemTableSize(table).
-		WithNumMemtables(int(waiting)).
+		WithMemTableSize(plan.memTable).
+		WithNumMemtables(1).
+		WithNumLevelZeroTables(plan.merge).
+		WithNumLevelZeroTablesStall(plan.stall).
+		WithBaseTableSize(plan.table).
 		WithNumCompactors(2).
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
@@ -138,12 +105,16 @@ func badgerOptions(dir string, o Options, compressed bool) badger.Options {
 		// Every block has been checked before Badger sees it, see verify.go.
 		WithChecksumVerificationMode(options.NoVerification).
 		WithLogger(logger{o.log()})
+	if o.unmerged {
+		opt = opt.WithNumCompactors(0)
+	}
 	if o.Compress {
 		opt = opt.WithCompression(options.Snappy)
 	}
 	if o.Compress || compressed {
 		opt = opt.WithBlockCacheSize(32 << 20) // of unpacked blocks
 	}
+	opt.TableSizeMultiplier = 1   // for the buffers' sake: they are twice a table
 	opt.BypassLockGuard = ownLock // which Open holds then
 	return opt
 }
@@ -196,31 +167,6 @@ func (e *HandleError) Error() string {
 
 // Unwrap returns store.ErrRefused.
 func (e *HandleError) Unwrap() error { return store.ErrRefused }
-
-// limits returns what fits one transaction of a database.
-func limits(db *badger.DB, prefix int) (store.Limits, error) {
-	l := store.Limits{
-		Key:         badgerKey - prefix,
-		Value:       1<<20 - 4096,
-		CommitBytes: stream.MaxCommitBytes,
-		CommitOps:   stream.MaxOps,
-	}
-	// Strictly less than either bound is what Badger takes.
-	entries := int(db.MaxBatchCount()) - extraOps - 1
-	size := int(db.MaxBatchSize()) - logCost - extraCost - 1
-	l.CommitOps = min(l.CommitOps, entries)
-	if need := l.CommitBytes + l.CommitOps*prefix; need > size {
-		// Shrink both alike.
-		l.CommitOps = int(int64(l.CommitOps) * int64(size) / int64(need))
-		l.CommitBytes = int(int64(l.CommitBytes) * int64(size) / int64(need))
-	}
-	l.Value = min(l.Value, l.CommitBytes)
-	if l.CommitOps < 1000 || l.CommitBytes < 64<<10 {
-		return store.Limits{}, &HandleError{Reasons: []string{fmt.Sprintf(
-			"its transactions of %d bytes are too small; a MemTableSize of %d MiB is enough", db.MaxBatchSize(), memTable(prefix)>>20)}}
-	}
-	return l, nil
-}
 
 func (o *Options) log() *slog.Logger {
 	if o.Logger == nil {

@@ -122,7 +122,7 @@ func TestLongestPrefix(t *testing.T) {
 	if l.CommitOps != stream.MaxOps || l.CommitBytes != stream.MaxCommitBytes || l.Key != 65000-256 {
 		t.Fatalf("Limits() = %+v", l)
 	}
-	tx := &store.Txn{Log: &stream.Record{First: 1, Last: 1, Body: make([]byte, store.MaxLogBody)}}
+	tx := &store.Txn{Log: &stream.Record{First: 1, Last: 1, Body: make([]byte, l.CommitBytes+4096)}}
 	for i := range l.CommitOps {
 		tx.Ops = append(tx.Ops, stream.Op{Key: fmt.Appendf(nil, "%08d", i), Value: make([]byte, l.CommitBytes/l.CommitOps-24)})
 	}

@@ -26,6 +26,7 @@ type Store struct {
 	notes  []string
 
 	owned    bool // Close closes the database
+	drain    drain
 	readOnly bool // it is a copy of what is in path
 	lock     *dirLock
 	gate     gate
@@ -152,6 +153,7 @@ func (s *Store) Close() error {
 	clear(s.views)
 	s.mu.Unlock()
 	var errs []error
+	s.drain.stop()
 	if s.owned && !s.readOnly {
 		if err := s.space.toClose(); err != nil {
 			return s.leave(err)
