@@ -228,7 +228,7 @@ func (c *cluster) ended(r *running) {
 	log := r.log.String()
 	c.counts["log trimmed"] += uint64(strings.Count(log, "trimming the log"))
 	c.counts["older than the log"] += uint64(strings.Count(log, "the log starts at"))
-	if strings.Contains(log, "BUG: ") {
+	if strings.Contains(log, "BUG: ") || strings.Contains(log, "DATA RACE") {
 		c.fatalf("a process has found a bug of its own:\n%s", log)
 	}
 }
