@@ -164,9 +164,16 @@ func killRepairing(p *pair, rounds int) {
 			p.killAtWork()
 		}
 		p.settle()
-		p.mArgs = nil
+		p.untrimmed()
 		p.n["rounds"]++
 	}
+}
+
+// untrimmed starts the master anew with a log that is not trimmed.
+func (p *pair) untrimmed() {
+	p.mArgs = nil
+	p.m.kill()
+	p.startMaster()
 }
 
 // trim starts the master anew with the smallest log, and returns once the old
@@ -236,9 +243,7 @@ func killTrimming(p *pair, rounds int) {
 		p.wholeLog()
 		p.startFollower()
 		p.settle()
-		p.mArgs = nil
-		p.m.kill()
-		p.startMaster() // with a log that is not trimmed
+		p.untrimmed()
 		p.n["rounds"]++
 	}
 }
