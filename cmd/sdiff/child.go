@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -75,6 +76,9 @@ func child(ctx context.Context, inherit *os.File, args []string, each func(child
 	defer runtime.UnlockOSThread()
 	endWithParent(cmd)
 	if err := cmd.Start(); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return fmt.Errorf("start a process: %w", err)
 	}
 	ended := false
@@ -138,7 +142,8 @@ func firstTry(ctx context.Context, f *storeFlags) badgerstore.First {
 	}
 	return func(dir string, lock *os.File) (notes []string, err error) {
 		var again error
-		args := []string{"try-open", "--data", dir, "--prefix", f.prefix, "--sync", f.sync, "--locked=" + fmt.Sprint(lock != nil)}
+		args := []string{"try-open", "--data", dir, "--prefix", f.prefix, "--sync", f.sync,
+			"--reserve", (*byteSize)(&f.reserve).String(), "--locked=" + strconv.FormatBool(lock != nil)}
 		err = child(ctx, lock, args, func(l childLine) {
 			if l.Note != "" {
 				notes = append(notes, l.Note)
@@ -164,7 +169,7 @@ func (a *app) tryOpenCommand() *cobra.Command {
 			if locked {
 				lock = os.NewFile(lockFD, a.data)
 			}
-			notes, err := badgerstore.Try(a.data, lock, badgerstore.Options{Prefix: flags.prefix, NoSync: flags.sync == "never"})
+			notes, err := badgerstore.Try(a.data, lock, badgerstore.Options{Prefix: flags.prefix, NoSync: flags.sync == "never", Reserve: flags.reserve})
 			for _, n := range notes {
 				a.json(childLine{Note: n})
 			}
@@ -178,6 +183,7 @@ func (a *app) tryOpenCommand() *cobra.Command {
 	a.addData(cmd)
 	cmd.Flags().StringVar(&flags.prefix, "prefix", "", "")
 	cmd.Flags().StringVar(&flags.sync, "sync", "always", "")
+	sizeVar(cmd, &flags.reserve, "reserve", "")
 	cmd.Flags().BoolVar(&locked, "locked", false, "")
 	return cmd
 }

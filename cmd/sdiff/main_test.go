@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,7 +26,9 @@ import (
 // TestMain makes this binary sdiff for the scripts, which run real processes,
 // and a program that does not end when it is asked to.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"sdiff": main, "stubborn": stubborn})
+	commands := map[string]func(){"sdiff": main, "stubborn": stubborn}
+	maps.Copy(commands, endings)
+	testscript.Main(m, commands)
 }
 
 // stubborn says when it runs and when it was asked to end, and never does.
