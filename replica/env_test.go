@@ -291,6 +291,18 @@ func (e *events) observer() replica.Observer {
 	}
 }
 
+func (e *events) announced() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]string(nil), e.states...)
+}
+
+func (e *events) drifted() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.drifts
+}
+
 func (e *events) reports() []replica.Report {
 	e.mu.Lock()
 	defer e.mu.Unlock()

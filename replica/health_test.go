@@ -39,8 +39,8 @@ func TestReadOnlyIsToldOnAndOff(t *testing.T) {
 		}
 		st.set(nil)
 		within(t, time.Minute, "it serves again", func() bool { return m.Status().State == replica.Serving })
-		if want := "[serving:  read only: the store refuses writes: refused: the disk is nearly full serving: ]"; fmt.Sprint(e.states) != want {
-			t.Errorf("it announced %q, want %q", e.states, want)
+		if want := "[serving:  read only: the store refuses writes: refused: the disk is nearly full serving: ]"; fmt.Sprint(e.announced()) != want {
+			t.Errorf("it announced %q, want %q", e.announced(), want)
 		}
 	})
 	bubble(t, func(t *testing.T) {
@@ -104,7 +104,7 @@ func TestPoisonedStoreIsTold(t *testing.T) {
 		}
 		m.wait()
 		if s := m.Status(); s.State != replica.Failed || !strings.Contains(s.Why, "input/output error") || !e.saw("failed: ") {
-			t.Errorf("%s, %q, want failed and why", brief(s), e.states)
+			t.Errorf("%s, %q, want failed and why", brief(s), e.announced())
 		}
 	})
 }
@@ -232,7 +232,7 @@ func TestFollowerBeyondTheLogIsToldWhy(t *testing.T) {
 			t.Errorf("the report says %q, %s; want %q, repaired", r.Why, r.Outcome, want)
 		}
 		if !e.saw("initializing: "+want) || !e.saw("at the master: "+want) {
-			t.Errorf("states %q, want one that says %q on both sides", e.states, want)
+			t.Errorf("states %q, want one that says %q on both sides", e.announced(), want)
 		}
 		checkSame(t, p.m, p.f)
 	})

@@ -25,8 +25,8 @@ func TestFlippedBitsAreNeverApplied(t *testing.T) {
 		pos := p.writeFor(3*time.Minute, 20*time.Millisecond)
 		p.link.Heal()
 		p.f.waitFor(pos)
-		if e.drifts != 0 {
-			t.Errorf("%d drifts: something changed was applied", e.drifts)
+		if e.drifted() != 0 {
+			t.Errorf("%d drifts: something changed was applied", e.drifted())
 		}
 		w.once(t)
 		checkSame(t, p.m, p.f)
@@ -72,8 +72,8 @@ func TestDuplicatesAndReorderedFrames(t *testing.T) {
 						t.Error("no session ended over commits out of order")
 					}
 				}
-				if e.drifts != 0 {
-					t.Errorf("%d drifts, want none", e.drifts)
+				if e.drifted() != 0 {
+					t.Errorf("%d drifts, want none", e.drifted())
 				}
 			})
 		})

@@ -48,8 +48,8 @@ func TestFramesThatGoWrong(t *testing.T) {
 				p.link.Heal()
 				p.f.waitFor(p.m.put("end", ""))
 				checkSame(t, p.m, p.f)
-				if reps := e.reports(); len(reps) != 1 || e.drifts != 0 {
-					t.Errorf("%d drifts, repairs %+v, want the first copy only: it resumes", e.drifts, reps)
+				if reps := e.reports(); len(reps) != 1 || e.drifted() != 0 {
+					t.Errorf("%d drifts, repairs %+v, want the first copy only: it resumes", e.drifted(), reps)
 				}
 			})
 		})

@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -42,5 +43,37 @@ func TestWatchIsToldOfAJumpOnceItIsStored(t *testing.T) {
 		if s := strings.Join(got, " "); s != "gap@2 3:c=3|" {
 			t.Errorf("the watch saw %q", s)
 		}
+	})
+}
+
+// A follower that had parked, then met nobody for a while, and then a master
+// whose log no longer told, was connecting for ever: no person's word was asked
+// for, and none was taken.
+func TestP1ParkedFollowerCanBeAskedAfterItsMasterWasAway(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		mcfg := replica.MasterConfig{LogBytes: 1000}
+		p := newPair(t, 10, mcfg, replica.FollowerConfig{})
+		old := backup(t, p.m.st)
+		p.m.put("precious", "written after the backup")
+		p.sync()
+		p.m.stop()
+		mcfg.Listener = p.listen()
+		p.m = startMaster(t, old, mcfg)
+		within(t, time.Minute, "parked", func() bool { return p.f.Status().State == replica.Parked })
+		p.link.Refuse(true)
+		within(t, time.Minute, "connecting in vain", func() bool { return p.f.Status().State == replica.Connecting })
+		for i := range 100 {
+			p.m.put(fmt.Sprint("new", i), "value")
+		}
+		within(t, time.Minute, "trimmed", func() bool { return p.m.Status().Log.Start > p.f.Status().Offset+1 })
+		p.link.Heal()
+		time.Sleep(time.Minute)
+		if s := p.f.Status(); s.State != replica.Parked || !strings.Contains(s.Why, "behind the follower") {
+			t.Errorf("%s, want parked and the reason that the master gave", brief(s))
+		}
+		if rep := p.f.repair(replica.RepairOptions{AcceptRollback: true}); rep.Outcome != replica.Repaired {
+			t.Errorf("%+v, want it repaired once a person has decided", rep)
+		}
+		checkSame(t, p.m, p.f)
 	})
 }

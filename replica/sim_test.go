@@ -93,7 +93,7 @@ var simRare = []string{
 	"network: delay", "network: throttle", "network: stall", "network: black hole", "network: cut", "network: half-close",
 	"network: split", "network: merge", "network: flip", "network: duplicate", "network: swap", "network: drop", "network: refuse",
 	"silence noticed", "older than the log", "log trimmed", "log read",
-	"crash", "transactions lost in a crash", "ended by itself", "promotion lost in a crash",
+	"crash", "transactions lost in a crash", "ended by itself", "promotion lost",
 	"write refused: disk full", "write failed", "write failed with its effect", "slow write",
 	"items damaged", "transactions lost to damage", "found by verify", "master's damage found by verify", "unsendable keys met",
 	"garbled transaction", "drift noticed", "master refused to start", "loss accepted",

@@ -146,8 +146,8 @@ func TestP3HeartbeatTellsOfDrift(t *testing.T) {
 		p.send(head, other)
 		p.want("drift asks for a comparison", syncAsk)
 		synctest.Wait()
-		if f.Status().State != replica.Comparing || e.drifts != 1 {
-			t.Errorf("state %q, %d drifts, want comparing and one", f.Status().State, e.drifts)
+		if f.Status().State != replica.Comparing || e.drifted() != 1 {
+			t.Errorf("state %q, %d drifts, want comparing and one", f.Status().State, e.drifted())
 		}
 	})
 }
@@ -164,8 +164,8 @@ func TestCommitTellsOfDrift(t *testing.T) {
 		p.wantAck("applied", 1)
 		synctest.Wait()
 		s := f.Status()
-		if s.State != replica.Drifted || *s.InSync || e.drifts != 1 || !strings.Contains(s.Why, "is not the master's") {
-			t.Errorf("%s, %d drifts, want drifted, not in sync, one drift", brief(s), e.drifts)
+		if s.State != replica.Drifted || *s.InSync || e.drifted() != 1 || !strings.Contains(s.Why, "is not the master's") {
+			t.Errorf("%s, %d drifts, want drifted, not in sync, one drift", brief(s), e.drifted())
 		}
 		p.wantIdle("the policy says not to repair", 5*time.Second)
 		// What is written since may heal it.
