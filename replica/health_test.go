@@ -221,6 +221,7 @@ func TestFollowerBeyondTheLogIsToldWhy(t *testing.T) {
 			p.m.put(fmt.Sprint("key", i%7), strings.Repeat("v", 500))
 		}
 		within(t, time.Minute, "the log is trimmed", func() bool { return p.m.Status().Log.Start > asked })
+		synctest.Wait() // the writer has told all of it
 		if fmt.Sprint(below) != "[f]" || start != p.m.Status().Log.Start {
 			t.Errorf("told of %q below %d, want f below %d", below, start, p.m.Status().Log.Start)
 		}

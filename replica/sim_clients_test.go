@@ -102,12 +102,15 @@ func (w *simWorld) outcome(err error) simOutcome {
 	return simUnknown
 }
 
-// drive writes on the driver's own behalf.
-func (w *simWorld) drive(ops []stream.Op) {
+// drive writes on the driver's own behalf, and reports whether that was
+// acknowledged.
+func (w *simWorld) drive(ops []stream.Op) bool {
+	err := replica.ErrClosed
 	if m, node := w.master(); m != nil {
-		w.call(m, node, simWrite{who: 99, ops: ops, patience: 20 * time.Second})
+		_, err = w.call(m, node, simWrite{who: 99, ops: ops, patience: 20 * time.Second})
 	}
 	w.revive()
+	return err == nil
 }
 
 func (w *simWorld) driverValue(n int) []byte { return filled(fmt.Sprint("d", w.serial.Add(1)), n) }

@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -242,23 +243,24 @@ func (o *simOpening) Write(tx *store.Txn) error {
 	if o.Memory != s.st {
 		return store.ErrClosed
 	}
-	if s.full || s.refuse != nil {
+	effect := false // of a write that fails
+	// One fault strikes one write; what else is to come waits for the next.
+	switch {
+	case s.full || s.refuse != nil:
 		s.refuse = nil
 		s.c.add("write refused: disk full")
 		s.st.FailNext(store.ErrNoSpace)
-	}
-	before, after := s.before, s.after
-	s.before, s.after = nil, nil
-	switch {
-	case before != nil:
+	case s.before != nil:
 		s.c.add("write failed")
-		s.st.FailNext(before)
-	case after != nil:
+		s.st.FailNext(s.before)
+		s.before = nil
+	case s.after != nil:
 		s.c.add("write failed with its effect")
-		s.st.FailAfter(after)
+		s.st.FailAfter(s.after)
+		s.after, effect = nil, true
 	}
 	err := s.st.Write(tx)
-	if err == nil || after != nil && err == after {
+	if err == nil || effect && errors.Is(err, errIO) {
 		s.record(tx)
 	}
 	return err

@@ -73,8 +73,12 @@ func (b *simBranch) at(key string, offset uint64) version {
 }
 
 // next finds what a key is now among what it was on the way to the end of b,
-// from an offset on, and returns since which offset it was that.
+// from an offset on, and returns since which offset it was that: the first one,
+// so that nothing later is held against what may have been seen long ago.
 func (b *simBranch) next(key string, from uint64, now version) (uint64, bool) {
+	if from == 0 && !now.there {
+		return 0, true // before the first
+	}
 	for _, versions := range [][]version{b.before(key), b.keys[key]} {
 		i := sort.Search(len(versions), func(i int) bool { return versions[i].offset >= from })
 		for _, v := range versions[i:] {
@@ -83,7 +87,7 @@ func (b *simBranch) next(key string, from uint64, now version) (uint64, bool) {
 			}
 		}
 	}
-	return 0, from == 0 && !now.there // before the first
+	return 0, false
 }
 
 // before returns what a key was on the parents of b.

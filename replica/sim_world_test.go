@@ -356,7 +356,7 @@ func (w *simWorld) restoreFrom(other *simNode) bool {
 	w.say("restore from %s: %s, %v", other.id, rep.Outcome, err)
 	other.start()
 	if err != nil {
-		if !errors.Is(err, replica.ErrIncomplete) {
+		if !errors.Is(err, replica.ErrIncomplete) && !w.lead.demoted(err) {
 			w.t.Errorf("Restore: %v", err)
 		}
 		w.c.add("restore refused")
@@ -364,6 +364,21 @@ func (w *simWorld) restoreFrom(other *simNode) bool {
 	}
 	w.c.add("restored from a follower")
 	return true
+}
+
+// demoted reports whether an error says that a node which was promoted has lost
+// that with its newest transactions, and so it has: it is a follower again.
+func (n *simNode) demoted(err error) bool {
+	if _, ok := errors.AsType[*replica.IdentityError](err); !ok {
+		return false
+	}
+	v, err := n.rec.memory().View()
+	if err != nil {
+		n.w.t.Fatalf("View: %v", err)
+	}
+	defer v.Close()
+	m, err := v.Meta()
+	return err == nil && m.Role == store.Follower
 }
 
 // promote makes a follower the master; the one before, which is stopped, loses
