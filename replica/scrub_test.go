@@ -47,6 +47,7 @@ func TestScrubHealsAFollowerDamagedWhileItRuns(t *testing.T) {
 		if err := f.WaitFor(ctx, pos); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait()
 		repaired = replica.Report{}
 		fs.Tamper([]byte("key00007"), []byte("wrong"))
 		fs.Tamper([]byte("stranger"), []byte("was here"))
@@ -66,6 +67,7 @@ func TestScrubHealsAFollowerDamagedWhileItRuns(t *testing.T) {
 		if st.Scrub.Found != 3 || st.Scrub.Passes == 0 || st.InSync == nil || !*st.InSync {
 			t.Errorf("status after the scrub: %+v, in sync %v; want 3 found, in sync", st.Scrub, *st.InSync)
 		}
+		synctest.Wait()
 		if repaired.Missing != 1 || repaired.Extra != 1 || repaired.Changed != 1 {
 			t.Errorf("repaired %+v, want one missing, one extra, one changed", repaired)
 		}

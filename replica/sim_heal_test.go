@@ -3,7 +3,6 @@ package replica_test
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/sdiff/sdiff/internal/faultnet"
@@ -50,10 +49,9 @@ func (w *simWorld) heal() bool {
 			n.hurt = false
 		}
 	}
-	// A replica whose disk has just failed takes seconds to end: those do not
-	// count.
+	// A master whose disk has just failed takes seconds to end.
 	for range 100 {
-		if w.drive([]stream.Op{{Key: []byte("k000"), Value: w.driverValue(20)}}) && !w.failing() {
+		if w.drive([]stream.Op{{Key: []byte("k000"), Value: w.driverValue(20)}}) {
 			break
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -68,14 +66,6 @@ func (w *simWorld) heal() bool {
 		}
 	}
 	return w.converge()
-}
-
-// failing reports whether anything is about to end by itself.
-func (w *simWorld) failing() bool {
-	return slices.ContainsFunc(w.nodes, func(n *simNode) bool {
-		m, f := n.replicas()
-		return m != nil && m.Status().State == replica.Failed || f != nil && f.Status().State == replica.Failed
-	})
 }
 
 // unbreak ends the faults of networks, disks and apply.
@@ -118,6 +108,7 @@ func (w *simWorld) converge() bool {
 		left[n] = true
 	}
 	for ; len(left) > 0; time.Sleep(250 * time.Millisecond) {
+		w.revive() // so does a follower
 		for _, n := range w.others() {
 			if !left[n] {
 				continue
