@@ -91,6 +91,10 @@ func (f *Follower) connect(ctx context.Context) {
 	if d.busy || f.link != nil {
 		return
 	}
+	look := d.look && d.parked != ""
+	if f.readOnly != "" && !look && f.noRoom() {
+		return
+	}
 	d.busy = true
 	h := hello{
 		min: versionMin, max: versionMax,
@@ -98,7 +102,6 @@ func (f *Follower) connect(ctx context.Context) {
 		pos: f.meta.Position, summary: f.tree.Summary(),
 		complete: f.meta.Complete, durable: f.st.Info().Sync, rollback: d.rollback,
 	}
-	look := d.look && d.parked != ""
 	if look {
 		h.pos, h.complete, h.rollback = stream.Position{}, false, false
 	}
@@ -106,6 +109,23 @@ func (f *Follower) connect(ctx context.Context) {
 		conn, w, err := f.handshake(ctx, h)
 		d.donec <- dialed{conn, w, h.rollback, look, err}
 	})
+}
+
+// noRoom reports whether the store still has no room for what the master would
+// send, again and again. It is asked about once a second. Who wants a repair
+// meanwhile is told why there is none.
+func (f *Follower) noRoom() bool {
+	if store.Room(f.st) == nil {
+		return false
+	}
+	for _, a := range f.asks {
+		a.finish(Report{Outcome: Unknown, Reason: f.readOnly, Start: time.Now()}, &notConnected{f.readOnly})
+	}
+	f.asks = nil
+	f.dial.rollback, f.dial.look = false, false
+	f.dial.pause = firstPause
+	f.dial.timer.Reset(roomEvery)
+	return true
 }
 
 // handshake dials and says hello. It runs beside the loop.

@@ -214,7 +214,11 @@ func (f *Follower) write(tx *store.Txn) error {
 	err := f.st.Write(tx)
 	switch {
 	case err == nil:
-		f.meta, f.readOnly = tx.Meta, ""
+		f.meta = tx.Meta
+		// A store takes what is small also where it has no room for data.
+		if f.readOnly != "" && (len(tx.Ops) > 0 || store.Room(f.st) == nil) {
+			f.readOnly = ""
+		}
 		return nil
 	case errors.Is(err, store.ErrRefused):
 		f.readOnly = "the store refuses writes: " + err.Error()

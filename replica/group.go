@@ -146,6 +146,7 @@ func (w *writer) applyOps(ops []stream.Op) {
 func (w *writer) commit() error {
 	g := &w.g
 	if len(g.ops) == 0 && len(g.records) == 0 {
+		w.tookSmall()
 		return nil
 	}
 	tx := store.Txn{Ops: g.ops, Records: g.records, Meta: w.meta}
@@ -167,7 +168,6 @@ func (w *writer) commit() error {
 				r.pos, r.err = stream.Position{}, err
 			}
 		}
-		w.log.Warn("the store refuses writes", "reason", err)
 		w.refused(err)
 		return nil
 	case err != nil:
@@ -175,8 +175,10 @@ func (w *writer) commit() error {
 	}
 	w.meta = tx.Meta
 	w.tree.settled()
-	w.refused(nil)
-	if tx.Log != nil {
+	if tx.Log == nil {
+		w.tookSmall()
+	} else {
+		w.refused(nil)
 		now := time.Now()
 		w.publish(now)
 		w.ages.note(g.pos.Offset, now)

@@ -262,16 +262,33 @@ func (w *writer) startTrim(t trim) error {
 	before := w.meta.LogStart.Offset
 	w.meta = tx.Meta
 	w.trimming = t.start.Offset + 1
-	w.refused(nil)
+	w.tookSmall()
 	w.publish(w.state.Load().at)
 	w.trimmed(t.start.Offset, before)
 	return nil
 }
 
 // refused notes that the store refused a write, or with nil that it took one.
+// The log is told once: who writes is told each time.
 func (w *writer) refused(err error) {
-	if w.pulse.refused(err) {
+	news := w.pulse.refused(err)
+	switch {
+	case err == nil:
+	case news:
+		w.log.Warn("the store refuses writes", "reason", err)
+	default:
+		w.log.Debug("the store refuses a write", "reason", err)
+	}
+	if news {
 		w.turned()
+	}
+}
+
+// tookSmall is called after a transaction without data, which a store takes also
+// where it has no room for data: whether it does, the store is asked.
+func (w *writer) tookSmall() {
+	if _, why := w.pulse.get(); why != "" {
+		w.refused(store.Room(w.st))
 	}
 }
 
