@@ -254,6 +254,11 @@ func (r *restorer) finish() error {
 	if got := r.to.tree.Summary(); got != want {
 		return fmt.Errorf("%w: after the restore the master has fingerprint %v, the follower %v", ErrDamaged, got, want)
 	}
+	// As where a person takes a damaged store for the truth: records that the
+	// meta knows nothing of would mix with those to come.
+	if err := dropLog(r.master); err != nil {
+		return fmt.Errorf("drop the log of the old epoch: %w", err)
+	}
 	m := r.to.meta
 	if f := r.from.meta; f.Position.Offset >= m.Position.Offset {
 		// The follower's history is the longer one, and becomes the master's.
