@@ -98,6 +98,11 @@ func (f *forger) read(keys map[string]string) *simEvent {
 	return f.add(simEvent{kind: simRead, node: 1, from: len(f.events), lo: "a", hi: "b", items: keys})
 }
 
+func (f *forger) readKey(key string, items map[string]string) {
+	e := f.read(items)
+	e.lo, e.hi = key, ""
+}
+
 func (f *forger) status() *simEvent {
 	return f.add(simEvent{
 		kind: simStatus, node: 1, from: len(f.events), pos: stream.Position{Offset: f.pos[1].Offset},
@@ -350,5 +355,74 @@ func TestSimulationValidators(t *testing.T) {
 		if caught[v.name] == 0 {
 			t.Errorf("no lie tests the validator %q", v.name)
 		}
+	}
+}
+
+// backup puts in n0's place what it was at an offset, with all that could tell.
+func (f *forger) backup(offset uint64) {
+	held := map[string]string{}
+	f.ops, f.sums = f.ops[:offset], f.sums[:offset]
+	for _, ops := range f.ops {
+		for _, op := range ops {
+			delete(held, op.key)
+			if !op.del {
+				held[op.key] = op.value
+			}
+		}
+	}
+	f.held[0] = held
+	f.pos[0].Offset, f.pos[0].Fingerprint = offset, f.sums[offset-1]
+	f.add(simEvent{kind: simReload, node: 0, items: maps.Clone(held), txn: &simTxn{role: store.Master, pos: f.pos[0], sum: f.pos[0].Fingerprint, complete: true}})
+}
+
+// simOddities are histories that keep every promise and look as if they did not.
+var simOddities = []struct {
+	what string
+	tell func(f *forger)
+}{
+	{"commits that change nothing are written over each other", func(f *forger) {
+		f.commit([]simOp{{key: "a8", del: true}})
+		f.backup(3)
+		f.commit([]simOp{{key: "a9", del: true}})
+		f.follow()
+	}},
+	{"an empty copy lacks what the master deletes later, and a backup has it again", func(f *forger) {
+		f.write(put1("a7", "was there"))
+		f.held[1], f.pos[1] = map[string]string{}, stream.Position{}
+		f.add(simEvent{kind: simReload, node: 1, items: map[string]string{}})
+		f.pos[1] = f.pos[0]
+		f.store(1, nil, false)
+		f.add(simEvent{kind: simWatch, node: 1, who: 7, pos: f.pos[1], gap: true})
+		f.commit([]simOp{{key: "a7", del: true}})
+		f.readKey("a7", map[string]string{})
+		f.backup(4)
+		f.commit([]simOp{put1("a9", "x")})
+		var ops []simOp
+		for _, key := range slices.Sorted(maps.Keys(f.held[0])) {
+			if key != "a9" {
+				ops = append(ops, put1(key, f.held[0][key]))
+			}
+		}
+		f.store(1, ops, false)
+		f.store(1, nil, true)
+		f.follow()
+		f.readKey("a7", map[string]string{"a7": "was there"})
+	}},
+}
+
+// TestSimulationValidatorsAreFair tells the validators histories that only look
+// as if they broke a promise.
+func TestSimulationValidatorsAreFair(t *testing.T) {
+	for _, odd := range simOddities {
+		t.Run(odd.what, func(t *testing.T) {
+			f := begun()
+			// What is deleted was asked for.
+			f.add(simEvent{kind: simCall, call: 90, ops: []simOp{{key: "a7", del: true}, {key: "a8", del: true}, {key: "a9", del: true}}})
+			odd.tell(f)
+			f.settle()
+			for _, v := range simReplay(f.events, simValidators).found {
+				t.Error(v)
+			}
+		})
 	}
 }

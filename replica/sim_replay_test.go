@@ -345,7 +345,7 @@ func (p *simPast) stored(c *simCopy, t *simTxn) {
 	if t.role == store.Master {
 		p.grow(c, t)
 	} else {
-		b := p.find(c.branch, t.pos)
+		b := p.followed(c, t)
 		if c.jumps(b, t.pos) {
 			c.jumped = p.i
 		}
@@ -435,22 +435,57 @@ func (p *simPast) fork(c *simCopy, t *simTxn, at uint64) *simBranch {
 // find returns the branch that a position lies on: the one given if it does,
 // else the newest.
 func (p *simPast) find(first *simBranch, pos stream.Position) *simBranch {
-	fits := func(b *simBranch) bool {
-		sum, ok := b.sumAt(pos.Offset)
-		return b.epoch == pos.Epoch && ok && sum == pos.Fingerprint
-	}
 	if pos.IsZero() {
 		return nil
 	}
-	if first != nil && fits(first) {
+	if first != nil && first.holds(pos) {
 		return first
 	}
 	for _, b := range slices.Backward(p.branches) {
-		if fits(b) {
+		if b.holds(pos) {
 			return b
 		}
 	}
 	return nil
+}
+
+// followed returns the branch that a follower's transaction comes to stand on.
+// Two branches can have had the same fingerprints for a while: an old backup was
+// in the master's place, and commits that change nothing were written over each
+// other. Then it is the one whose commits the transaction applies.
+func (p *simPast) followed(c *simCopy, t *simTxn) *simBranch {
+	b := p.find(c.branch, t.pos)
+	if b == nil || t.garbled || t.role != store.Follower || t.pos.Offset <= c.pos.Offset || b.applied(c.pos, t) {
+		return b
+	}
+	for _, other := range slices.Backward(p.branches) {
+		if other.holds(t.pos) && other.holds(c.pos) && other.applied(c.pos, t) {
+			return other
+		}
+	}
+	return b
+}
+
+// applied reports whether a transaction applies the commits of the branch, from a
+// position on.
+func (b *simBranch) applied(from stream.Position, t *simTxn) bool {
+	return slices.Equal(b.ops(from.Offset, t.pos.Offset), t.ops)
+}
+
+// ops returns the ops of the commits after an offset, up to another.
+func (b *simBranch) ops(after, upTo uint64) (all []simOp) {
+	for o := after + 1; o <= upTo; o++ {
+		if commit := b.commit(o); commit != nil {
+			all = append(all, commit.ops...)
+		}
+	}
+	return all
+}
+
+// holds reports whether a position lies on the branch.
+func (b *simBranch) holds(pos stream.Position) bool {
+	sum, ok := b.sumAt(pos.Offset)
+	return b.epoch == pos.Epoch && ok && sum == pos.Fingerprint
 }
 
 // window returns the states of a node's store that a read may have shown which

@@ -196,7 +196,7 @@ func resumable(p *simPast) simCheck {
 			if t.role != store.Follower || !c.complete || t.complete || t.pos == c.pos {
 				return
 			}
-			b := p.find(c.branch, t.pos)
+			b := p.followed(c, t)
 			if b == nil || b.logAt > c.pos.Offset || c.consent > c.moved || c.consent > c.started {
 				return
 			}
@@ -217,7 +217,7 @@ func noRollback(p *simPast) simCheck {
 		if !c.complete || c.branch == nil || t.pos.IsZero() {
 			return
 		}
-		b := p.find(c.branch, t.pos)
+		b := p.followed(c, t)
 		switch {
 		case b == nil || b == c.branch || b.descends(c.branch, c.pos.Offset):
 		case c.consent > c.moved || c.consent > c.started:
@@ -236,7 +236,7 @@ func asOfPosition(p *simPast) simCheck {
 			return
 		}
 		c, t := p.node(e.node), e.txn
-		b := p.find(c.branch, t.pos)
+		b := p.followed(c, t)
 		if b == nil || t.pos != c.pos {
 			return
 		}
@@ -265,7 +265,7 @@ func noFalseDelete(p *simPast) simCheck {
 			return
 		}
 		c, t := p.node(e.node), e.txn
-		b := p.find(c.branch, t.pos)
+		b := p.followed(c, t)
 		for _, op := range t.ops {
 			if !op.del {
 				continue
@@ -327,7 +327,7 @@ func noKeyGoesBack(p *simPast) simCheck {
 			}
 		case simStored:
 			t := e.txn
-			b := p.find(c.branch, t.pos)
+			b := p.followed(c, t)
 			if t.role != store.Follower || b == nil {
 				return
 			}

@@ -166,7 +166,7 @@ func ordered(p *simPast) simCheck {
 			if t.role != store.Follower || t.pos.IsZero() {
 				return
 			}
-			b := p.find(c.branch, t.pos)
+			b := p.followed(c, t)
 			if b == nil {
 				p.fail("n%d: stands at %d with fingerprint %v, where no master ever was", e.node, t.pos.Offset, t.pos.Fingerprint)
 				return
@@ -180,13 +180,7 @@ func ordered(p *simPast) simCheck {
 			if len(t.ops) == 0 || t.pos == c.pos || t.garbled {
 				return
 			}
-			var want []simOp
-			for o := c.pos.Offset + 1; o <= t.pos.Offset; o++ {
-				if commit := b.commit(o); commit != nil {
-					want = append(want, commit.ops...)
-				}
-			}
-			if !slices.Equal(want, t.ops) {
+			if want := b.ops(c.pos.Offset, t.pos.Offset); !slices.Equal(want, t.ops) {
 				p.fail("n%d: from %d to %d it applied %d ops, which are not the %d of the commits", e.node, c.pos.Offset, t.pos.Offset, len(t.ops), len(want))
 			}
 		}
