@@ -10,6 +10,7 @@ import (
 	"github.com/sdiff/sdiff/internal/faultnet"
 	"github.com/sdiff/sdiff/replica"
 	"github.com/sdiff/sdiff/replica/store"
+	"github.com/sdiff/sdiff/stream"
 )
 
 // A follower whose disk was full when it was to jump told its watchers of the
@@ -76,4 +77,32 @@ func TestP1ParkedFollowerCanBeAskedAfterItsMasterWasAway(t *testing.T) {
 		}
 		checkSame(t, p.m, p.f)
 	})
+}
+
+// A simulated disk that was told of two faults recorded transactions that it had
+// not taken, or took some that it did not record.
+func TestSimulationDiskRecordsWhatItTook(t *testing.T) {
+	for _, c := range []struct {
+		what  string
+		spoil func(*simStore)
+		fail  []bool // of the writes that follow, one after the other
+		took  int    // of those
+	}{
+		{"full, then a sync fails", func(s *simStore) { s.refuse, s.after = store.ErrNoSpace, errIO }, []bool{true, true}, 1},
+		{"a write fails, then a sync", func(s *simStore) { s.before, s.after = errIO, errIO }, []bool{true}, 0},
+		{"a sync fails", func(s *simStore) { s.after = errIO }, []bool{true}, 1},
+	} {
+		s := &simStore{r: &simRecorder{began: time.Now()}, c: &simCounts{}, st: store.NewMemory()}
+		c.spoil(s)
+		o := s.open()
+		for i, want := range c.fail {
+			tx := store.Txn{Ops: []stream.Op{{Key: []byte("k"), Value: []byte{byte(i)}}}}
+			if err := o.Write(&tx); (err != nil) != want {
+				t.Errorf("%s: write %d: %v", c.what, i, err)
+			}
+		}
+		if n, held := s.r.len(), len(contents(t, s.st.Reopen())); n != c.took || held != c.took {
+			t.Errorf("%s: %d transactions are recorded, the store holds %d items, want %d of both", c.what, n, held, c.took)
+		}
+	}
 }

@@ -363,6 +363,7 @@ func (w *simWorld) restoreFrom(other *simNode) bool {
 		return false
 	}
 	w.c.add("restored from a follower")
+	w.lead.rec.reload(w.t, w.lead.rec.memory().Reopen(), true, "a restore")
 	return true
 }
 
