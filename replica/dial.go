@@ -260,6 +260,8 @@ func (f *Follower) begin(r dialed) error {
 	switch {
 	case !meta.Dataset.IsZero() && w.dataset != meta.Dataset:
 		return fail(protocolErrorf("the master welcomed dataset %v as %v", meta.Dataset, w.dataset))
+	case r.rollback && !f.dial.rollback:
+		return fail(errors.New("nobody accepts the master's history any more"))
 	case r.look && w.resume:
 		return fail(protocolErrorf("the master goes on from %d, but nothing was said of a position", w.start.Offset))
 	case r.look:

@@ -117,6 +117,7 @@ func (e *notConnected) Is(target error) bool { return target == ErrNotConnected 
 // to nobody else; a repair goes on.
 func (f *Follower) cancelAsk(a *ask) {
 	f.asks = slices.DeleteFunc(f.asks, func(b *ask) bool { return a == b })
+	f.takeBack()
 	if y := f.sync; y != nil && y.ask == a {
 		if y.rep.DryRun {
 			// The report has nobody to go to; ending cannot fail here.
@@ -125,6 +126,17 @@ func (f *Follower) cancelAsk(a *ask) {
 		}
 		y.ask = nil
 	}
+}
+
+// takeBack forgets the consent, or the wish to look, of those who no longer wait
+// for a session: begin refuses one that was asked for with it.
+func (f *Follower) takeBack() {
+	d := &f.dial
+	if !d.rollback && !d.look {
+		return
+	}
+	d.rollback = slices.ContainsFunc(f.asks, func(a *ask) bool { return a.opts.AcceptRollback && !a.opts.DryRun })
+	d.look = !d.rollback && slices.ContainsFunc(f.asks, func(a *ask) bool { return a.opts.DryRun })
 }
 
 // nextAsk begins the next repair that a person asked for.
