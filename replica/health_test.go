@@ -177,6 +177,34 @@ func TestStalledFollowerIsToldAtTheMaster(t *testing.T) {
 	})
 }
 
+// A follower that was in sync, and has drifted behind the head, showed as in
+// sync at the master for as long as writes went on.
+func TestInSyncEndsWithDriftBehindTheHead(t *testing.T) {
+	withMaster(t, replica.MasterConfig{}, func(t *testing.T, m *master, h *hub) {
+		pos := m.put("a", "1")
+		p := greet(t, h, newGreeting().at(pos))
+		p.want("welcome", welcome)
+		say := func(state string) *bool {
+			p.send(ack, pos.Offset, pos.Fingerprint, true, state)
+			synctest.Wait()
+			return m.Status().Followers[0].InSync
+		}
+		if same := say("streaming"); same == nil || !*same {
+			t.Fatalf("at the head: in sync %v", same)
+		}
+		m.put("b", "2")
+		if same := say("catching up"); same == nil || !*same {
+			t.Errorf("a commit behind: in sync %v, want as before", same)
+		}
+		for _, state := range []string{"drifted", "comparing", "repairing", "stalled"} {
+			if same := say(state); same != nil {
+				t.Errorf("%s, behind the head: in sync %v, want not known", state, *same)
+			}
+		}
+		p.nc.Close()
+	})
+}
+
 // Without a session the lag is not known, and says so; it is never a calm 0.
 func TestLagIsUnknownWithoutASession(t *testing.T) {
 	bubble(t, func(t *testing.T) {

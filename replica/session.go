@@ -228,15 +228,19 @@ func (s *session) acked(a ack) error {
 	if pub := s.m.w.state.Load(); pub.pos.Offset == a.offset {
 		same = new(pub.pos.Fingerprint == a.summary)
 	}
+	state, why := s.judge(a, now)
 	s.m.followers.update(s.id, func(e *entry) {
 		e.Acked = a.offset
 		e.Complete = a.complete
 		e.LastContact = now
-		if same != nil || e.InSync == nil || !*e.InSync {
+		// Under load an ack is rarely of the head. One that was in sync stays so
+		// as long as it has nothing else to say.
+		stays := e.InSync != nil && *e.InSync && (state == Streaming || state == CatchingUp)
+		if same != nil || !stays {
 			e.InSync = same
 		}
 	})
-	s.setState(s.judge(a, now))
+	s.setState(state, why)
 	s.m.acks.broadcast()
 	return nil
 }
