@@ -77,6 +77,7 @@ func (a *app) status(s replica.Status, now time.Time) {
 			row("contact", "%s ago", span(now.Sub(*s.LastContact)))
 		}
 	}
+	a.progress(row, s, now)
 	row("keys", "%d", s.Keys)
 	row("fingerprint", "%s%s", s.Fingerprint, a.inSync(s))
 	if !s.Complete {
@@ -95,7 +96,23 @@ func (a *app) status(s replica.Status, now time.Time) {
 	a.scrub(row, s.Scrub, now)
 	a.bad(row, s)
 	a.storeRows(row, s.Store)
+	if m := s.Memory; m != nil {
+		row("memory", "%s in use; the budget is %s and the tree", size(m.Used), size(m.Budget))
+	}
 	a.followers(s, now)
+}
+
+// progress prints when the position moved last: a stall does not look healthy
+// because nothing else has changed.
+func (a *app) progress(row func(name, format string, args ...any), s replica.Status, now time.Time) {
+	if s.Progress.IsZero() {
+		return // before the tree is built
+	}
+	what := "the newest commit, or the start"
+	if s.Role == "follower" {
+		what = "the position moved, or the master confirmed it"
+	}
+	row("progress", "%s ago: %s", span(now.Sub(s.Progress)), what)
 }
 
 // away reports whether a follower has no session with its master.

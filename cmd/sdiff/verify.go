@@ -53,7 +53,8 @@ type badKey struct {
 func (a *app) verifyCommand() *cobra.Command {
 	var timeout time.Duration
 	cmd := a.command("verify [flags]", "Hold the store against the tree, and a follower against its master", `Reads the whole store again and holds every item against the tree; on a
-follower, then compares with the master as sdiff diff does. Changes nothing.
+follower, then compares with the master as sdiff diff does. Changes nothing;
+a follower then repairs what was found, as its --repair says.
 
 Exit code 0 all is as it should be, 1 the follower differs from its master (which
 it may know without asking it), 4 the store is sound but the master could not be
