@@ -151,7 +151,12 @@ func (m *Master) loadFollowers() error {
 		m.cfg.Logger.Warn("the age of the log is not known: it counts from now on", "error", err)
 		m.aging = &aging{limit: m.cfg.LogAge, start: time.Now()}
 	}
-	return m.followers.load(v)
+	err = m.followers.load(v)
+	if errors.Is(err, store.ErrCorrupt) {
+		m.cfg.Logger.Warn("not all followers that were known can be read: they are known again once they connect", "error", err)
+		return nil
+	}
+	return err
 }
 
 // damaged is told by the scrub, and by reads, of keys that the store does not

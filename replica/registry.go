@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,7 +40,9 @@ const followerRecord = "follower/"
 // maxAddress bounds the address in a record, in bytes.
 const maxAddress = 200
 
-// load reads the followers that the store remembers.
+// load reads the followers that the store remembers. Those that cannot be read
+// are left out, and the error then wraps store.ErrCorrupt: a follower that comes
+// back is remembered anew.
 func (r *registry) load(v store.View) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -48,15 +51,12 @@ func (r *registry) load(v store.View) error {
 		e, err := parseEntry(strings.TrimPrefix(name, followerRecord), value)
 		if err != nil {
 			bad = fmt.Errorf("%w: record %s: %w", store.ErrCorrupt, name, err)
-			return false
+			return true
 		}
 		r.byID[e.ID] = e
 		return true
 	})
-	if err != nil {
-		return err
-	}
-	return bad
+	return cmp.Or(err, bad)
 }
 
 // connect notes that a follower's session begins. It refuses a second one of

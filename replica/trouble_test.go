@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -209,5 +210,42 @@ func TestManyFollowersAtOnce(t *testing.T) {
 			}
 		}
 		checkSame(t, m, all[n-1])
+	})
+}
+
+// A record of a follower that cannot be read kept the master from starting, and
+// no consent helped: the follower comes back by itself and is remembered anew.
+func TestFollowerRecordThatCannotBeRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := &hub{}
+		m := startMaster(t, store.NewMemory(), replica.MasterConfig{Listener: h.listen(), Scrub: -1})
+		for _, id := range []string{"a", "b", "c"} {
+			f := startFollower(t, store.NewMemory(), replica.FollowerConfig{ID: id, Dial: h.dial, Scrub: -1})
+			f.waitFor(m.put("key", id))
+			f.stop()
+		}
+		m.stop()
+		st := m.st.Reopen()
+		v, err := st.View()
+		if err != nil {
+			t.Fatal(err)
+		}
+		meta, err := v.Meta()
+		v.Close()
+		if err == nil {
+			err = st.Write(&store.Txn{Meta: meta, Records: []store.Record{{Name: "follower/b", Value: []byte("garbage")}}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		m = startMaster(t, st.Reopen(), replica.MasterConfig{Listener: h.listen(), Scrub: -1})
+		m.put("key", "still")
+		var ids []string
+		for _, f := range m.Status().Followers {
+			ids = append(ids, f.ID)
+		}
+		if !slices.Equal(ids, []string{"a", "c"}) {
+			t.Errorf("it knows %q, want a and c", ids)
+		}
 	})
 }
