@@ -35,8 +35,8 @@ func TestPowerCut(t *testing.T) {
 	t.Run("unsynced", func(t *testing.T) {
 		lost := 0
 		eachDisk(t, quarter(*cuts), func(t *testing.T, r *rand.Rand, n int) { lost += cutUnsynced(t, r, n) })
-		// Or the cuts above prove nothing.
-		if !t.Failed() && lost == 0 {
+		// Or the cuts above prove nothing; a single one may happen to lose nothing.
+		if !t.Failed() && lost == 0 && quarter(*cuts) >= 5 {
 			t.Error("no cut lost an acknowledged commit of a master that does not sync: this is no power cut")
 		}
 	})
