@@ -180,6 +180,14 @@ func (t *liveTree) noteGood(lo, hi []byte, bad []mismatch) {
 	}
 }
 
+// noteAll says that a whole pass has found so many bad keys: if as many are
+// marked, there are no others.
+func (t *liveTree) noteAll(bad int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.more = t.more && len(t.marked) < bad
+}
+
 // clearMarks says that the copy was seen to be the master's. Only its owner
 // marks the keys of a tree that corrects.
 func (t *liveTree) clearMarks() {

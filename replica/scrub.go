@@ -221,6 +221,7 @@ func (s *scrubber) end(err error) {
 // pass walks everything once, each chunk in a view of its own, and calls after
 // for each.
 func (s *scrubber) pass(ctx context.Context, after func(time.Duration, passed)) (tree merkle.Summary, err error) {
+	bad := 0
 	for lo := []byte(nil); ; {
 		if ctx.Err() != nil {
 			return tree, context.Cause(ctx)
@@ -244,7 +245,11 @@ func (s *scrubber) pass(ctx context.Context, after func(time.Duration, passed)) 
 			s.found(ctx, p.bad)
 		}
 		after(time.Since(began), p)
+		bad += len(p.bad)
 		if lo = p.next; lo == nil {
+			if !s.tree.corrects {
+				s.tree.noteAll(bad)
+			}
 			return tree, nil
 		}
 	}
