@@ -324,8 +324,23 @@ func (s *simStore) reload(t tester, st *store.Memory, durable bool, why string) 
 	defer v.Close()
 	if m, err := v.Meta(); err == nil {
 		e.txn = &simTxn{role: m.Role, pos: m.Position, sum: m.Summary, complete: m.Complete, logStart: m.LogStart}
+		e.offset = logFrom(v, m)
 	}
 	s.r.add(e)
+}
+
+// logFrom returns the offset after which a store really holds the log, which is
+// later than its meta says if it is what it was between the two: an accepted loss
+// drops the log first.
+func logFrom(v store.View, m store.Meta) uint64 {
+	from := m.Position.Offset
+	if v.Log(m.LogStart.Offset+1, func(rec stream.Record) bool {
+		from = min(from, rec.First-1)
+		return false
+	}) != nil {
+		return 0
+	}
+	return from
 }
 
 // A simCounts counts what happens in a run, or in all. Safe for concurrent use.

@@ -153,6 +153,7 @@ type simCopy struct {
 	jumped   int                   // the same, if that does not go on from where it was
 	consent  int                   // the last event at which a person agreed to a loss; -1 is never
 	lossy    int                   // the last event at which a loss was to be expected
+	logFrom  uint64                // after what offset there is a log, where that was lost with other things
 	started  int                   // the last event at which it began to run
 }
 
@@ -326,7 +327,7 @@ func (p *simPast) reload(c *simCopy, e *simEvent) {
 	if e.durable {
 		return
 	}
-	c.reloaded, c.lossy = p.i, p.i
+	c.reloaded, c.lossy, c.logFrom = p.i, p.i, e.offset
 	if c.role == store.Master {
 		p.lost = p.i
 	}
@@ -369,7 +370,7 @@ func (p *simPast) stored(c *simCopy, t *simTxn) {
 	}
 	c.changed(p.i)
 	if t.role == store.Master && c.branch != nil {
-		c.branch.logAt = t.logStart.Offset
+		c.branch.logAt = max(t.logStart.Offset, c.logFrom)
 	}
 }
 
