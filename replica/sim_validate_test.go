@@ -85,7 +85,9 @@ func durable(p *simPast) simCheck {
 			if sum, ok := c.branch.sumAt(at); ok && sum != c.sum && !excused {
 				p.fail("n%d: begins an epoch at %d with other data than it had there", e.node, at)
 			}
-			forked[e.node] = p.i
+			if e.txn.complete { // else a restore is under way, which has been agreed to
+				forked[e.node] = p.i
+			}
 		}
 	}
 }
