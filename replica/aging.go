@@ -50,6 +50,9 @@ func loadAging(v store.View, limit time.Duration, now time.Time) (*aging, error)
 	}
 	r := newReader(b)
 	n := r.Array()
+	if r.Err() == nil && n == 0 {
+		return nil, fmt.Errorf("%w: record %s is empty", store.ErrCorrupt, agingRecord)
+	}
 	a.before = time.Duration(r.UintMax(1 << 62))
 	for i := 1; i+1 < n && r.Err() == nil; i += 2 {
 		a.samples = append(a.samples, aged{offset: r.Uint(), ran: time.Duration(r.UintMax(1 << 62))})
