@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -36,15 +37,7 @@ func benchReads(tb testing.TB, b meter, n int) {
 	stop := background(m.Run)
 	ctx := context.Background()
 	keys := treeKeys(2 * n) // the second half is not there
-	for i := 0; i < n; i += 1000 {
-		var list []stream.Op
-		for _, k := range keys[i:min(n, i+1000)] {
-			list = append(list, stream.Op{Key: k, Value: append(make([]byte, 84), k...)})
-		}
-		if _, err := m.Write(ctx, list); err != nil {
-			tb.Fatal(err)
-		}
-	}
+	fillWith(tb, m, keys[:n])
 	plain := func(key []byte) error {
 		v, err := st.View()
 		if err != nil {
@@ -102,6 +95,20 @@ func benchReads(tb testing.TB, b meter, n int) {
 	reportRatios(b, scans[0], scans[1], "scan")
 	if err := stop(); err != nil {
 		tb.Fatal(err)
+	}
+}
+
+// fillWith puts items with such keys and values of 100 bytes, a thousand at a
+// time.
+func fillWith(tb testing.TB, m *replica.Master, keys [][]byte) {
+	for part := range slices.Chunk(keys, 1000) {
+		var list []stream.Op
+		for _, k := range part {
+			list = append(list, stream.Op{Key: k, Value: append(make([]byte, 84), k...)})
+		}
+		if _, err := m.Write(context.Background(), list); err != nil {
+			tb.Fatal(err)
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ func TestSmoke(t *testing.T) {
 	benchCatchUp(m, 640)
 	benchDurable(m, 4, 20*time.Millisecond)
 	benchReads(t, m, 2000)
+	benchScrub(t, m, 2000)
 
 	c := newComparison(t, 2000)
 	for _, kind := range []replica.Kind{replica.Changed, replica.Missing, replica.Extra} {
