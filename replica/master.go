@@ -126,6 +126,7 @@ func (m *Master) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return m.keepTrimmed(gctx) })
 	g.Go(func() error { return m.watchHealth(gctx) })
 	g.Go(func() error { return m.keepRanges(gctx) })
+	g.Go(func() error { return m.keepRemembered(gctx) })
 	if m.cfg.Scrub > 0 {
 		g.Go(func() error { return m.scrub.run(gctx) })
 	}
@@ -258,23 +259,6 @@ func (m *Master) Forget(ctx context.Context, id string) error {
 		return err
 	}
 	return m.remember(ctx, id)
-}
-
-// remember stores what is known of a follower.
-func (m *Master) remember(ctx context.Context, id string) error {
-	_, err := m.w.do(ctx, &request{records: m.followers.record(id)})
-	return err
-}
-
-// rememberAll stores what is known of all followers, at the end.
-func (m *Master) rememberAll() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	for recs := m.followers.dirty(); len(recs) > 0; recs = m.followers.dirty() {
-		if _, err := m.w.do(ctx, &request{records: recs}); err != nil {
-			return
-		}
-	}
 }
 
 // accept takes connections until ctx ends.
@@ -413,11 +397,7 @@ func (m *Master) talk(ctx context.Context, s *session, w welcome) {
 	conn := s.peer.conn
 	conn.SetLimit(inboundMaster)
 	s.peer.send(frameWelcome, w.append())
-	m.wg.Go(func() {
-		if err := m.remember(ctx, s.id); err != nil && ctx.Err() == nil {
-			m.cfg.Logger.Warn("cannot remember a follower", "follower", s.id, "error", err)
-		}
-	})
+	m.followers.note(s.id)
 	m.cfg.Logger.Info("follower connected", "follower", s.id, "address", conn.RemoteAddr(), "from", w.start.Offset, "resume", w.resume, "why", w.why)
 	s.why, s.moved = w.why, time.Now()
 	s.setState(CatchingUp, w.why)
@@ -451,11 +431,7 @@ func (m *Master) leave(s *session) {
 	if m.cfg.Observer.Follower != nil {
 		m.cfg.Observer.Follower(s.id, Disconnected, "")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if err := m.remember(ctx, s.id); err != nil && !errors.Is(err, ErrClosed) {
-		m.cfg.Logger.Debug("cannot remember a follower", "follower", s.id, "error", err)
-	}
+	m.followers.note(s.id)
 }
 
 // farewell is what the peer is told about the end of its session.

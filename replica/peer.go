@@ -12,9 +12,10 @@ import (
 
 // Bounds of a connection's queues.
 const (
-	inboundFrames = 8        // decoded frames waiting for their owner
-	outboundBytes = 1 << 20  // at most about this much, and one frame, waits to be written
-	outboundHard  = 16 << 20 // control frames come on top up to here: then the peer is dropped
+	inboundFrames = 8         // decoded frames waiting for their owner
+	outboundBytes = 1 << 20   // at most about this much, and one frame, waits to be written
+	outboundHard  = 16 << 20  // control frames come on top up to here: then the peer is dropped
+	writeBytes    = 256 << 10 // of what waits is given to the network at once, or one frame
 )
 
 // A frame is one message off the wire; the body is its receiver's.
@@ -37,7 +38,7 @@ type peer struct {
 
 	mu    sync.Mutex
 	out   []transport.Frame
-	bytes int
+	bytes int   // of out, and of what is being written
 	last  bool  // nothing more is queued
 	err   error // why the connection ended, first cause
 
@@ -96,16 +97,13 @@ func (p *peer) read() {
 
 func (p *peer) write() {
 	for {
-		p.mu.Lock()
-		frames, last := p.out, p.last
-		p.out, p.bytes = nil, 0
-		p.mu.Unlock()
+		frames, last := p.take()
 		if len(frames) > 0 {
 			if err := p.conn.Write(frames...); err != nil {
 				p.end(err)
 				return
 			}
-			notify(p.drainedc)
+			p.written(frames)
 			continue
 		}
 		if last {
@@ -118,6 +116,35 @@ func (p *peer) write() {
 			return
 		}
 	}
+}
+
+// take takes what is to be written next off the queue, and says whether nothing
+// will be queued any more. It counts until it is written: a peer that reads
+// slowly makes us hold it.
+func (p *peer) take() (frames []transport.Frame, last bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, bytes := 0, 0
+	for n < len(p.out) && (n == 0 || bytes+len(p.out[n].Body) <= writeBytes) {
+		bytes += len(p.out[n].Body)
+		n++
+	}
+	frames, p.out = p.out[:n:n], p.out[n:]
+	return frames, p.last
+}
+
+// written lets go of frames that were taken.
+func (p *peer) written(frames []transport.Frame) {
+	p.mu.Lock()
+	for i := range frames {
+		p.bytes -= len(frames[i].Body) + transport.Overhead
+	}
+	clear(frames) // they share an array with those that wait
+	if len(p.out) == 0 {
+		p.out = nil
+	}
+	p.mu.Unlock()
+	notify(p.drainedc)
 }
 
 // closing reports whether a last frame was queued.

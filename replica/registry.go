@@ -21,7 +21,9 @@ type registry struct {
 
 	mu      sync.Mutex
 	byID    map[string]*entry
-	evicted []string // whose records are still in the store
+	evicted []string            // whose records are still in the store
+	news    map[string]struct{} // whose coming or going is not in the store
+	newsc   chan struct{}       // there are some; capacity one
 }
 
 type entry struct {
@@ -32,7 +34,7 @@ type entry struct {
 }
 
 func newRegistry(max int) *registry {
-	return &registry{max: max, byID: make(map[string]*entry)}
+	return &registry{max: max, byID: make(map[string]*entry), news: map[string]struct{}{}, newsc: make(chan struct{}, 1)}
 }
 
 const followerRecord = "follower/"
@@ -129,16 +131,65 @@ func (r *registry) update(id string, f func(*entry)) (State, string, bool) {
 	return e.State, e.Why, e.State != state || e.Why != why
 }
 
+// note says that the store is to know what became of a follower.
+func (r *registry) note(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.news[id] = struct{}{}
+	notify(r.newsc)
+}
+
+// noted returns the entries of those noted as the store is to remember them, at
+// most a group of them, and forgets the notes.
+func (r *registry) noted() (recs []store.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.news {
+		if len(recs) >= groupRecords {
+			break
+		}
+		delete(r.news, id)
+		if r.byID[id] != nil { // of those who made room andEvicted knows
+			recs = append(recs, r.recordOf(id))
+		}
+	}
+	return r.andEvicted(recs)
+}
+
+// unstored takes it back that the store remembers records.
+func (r *registry) unstored(recs []store.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rec := range recs {
+		id := strings.TrimPrefix(rec.Name, followerRecord)
+		if e := r.byID[id]; e != nil {
+			e.dirty = true
+		} else if len(r.evicted) < maxKnown {
+			r.evicted = append(r.evicted, id)
+		}
+	}
+}
+
 // record returns the entry as the store remembers it.
 func (r *registry) record(id string) []store.Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.andEvicted([]store.Record{r.recordOf(id)})
+}
+
+// recordOf returns an entry's record. The caller holds mu.
+func (r *registry) recordOf(id string) store.Record {
 	rec := store.Record{Name: followerRecord + id}
 	if e := r.byID[id]; e != nil {
 		rec.Value = e.append()
 		e.dirty = false
 	}
-	recs := []store.Record{rec}
+	return rec
+}
+
+// andEvicted adds to records that those who made room are forgotten, up to a
+// group. The caller holds mu.
+func (r *registry) andEvicted(recs []store.Record) []store.Record {
 	for len(r.evicted) > 0 && len(recs) < groupRecords {
 		if id := r.evicted[0]; r.byID[id] == nil {
 			recs = append(recs, store.Record{Name: followerRecord + id})

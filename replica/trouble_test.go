@@ -169,6 +169,53 @@ func TestFollowersKnownAreBounded(t *testing.T) {
 	})
 }
 
+// Strangers who come and go had the writer store, and sync, twice for each.
+func TestEveryHelloTookTwoTransactions(t *testing.T) {
+	withMaster(t, replica.MasterConfig{}, func(t *testing.T, m *master, h *hub) {
+		before := seqOf(t, m.st)
+		begin := time.Now()
+		g := newGreeting()
+		const came = 200
+		for i := range came {
+			g.id = fmt.Sprint("gone", i)
+			p := greet(t, h, g)
+			p.want("welcome", welcome)
+			p.nc.Close()
+			synctest.Wait()
+			time.Sleep(50 * time.Millisecond)
+		}
+		took := time.Since(begin)
+		if n, most := seqOf(t, m.st)-before, 10+uint64(took/time.Second); n > most {
+			t.Errorf("%d followers that came and went in %v took %d transactions, want at most %d", came, took, n, most)
+		}
+		m.stop()
+		v, err := m.st.View()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		stored := 0
+		v.Records("follower/", func(string, []byte) bool { stored++; return true })
+		if stored != came {
+			t.Errorf("%d followers are stored, want %d", stored, came)
+		}
+	})
+}
+
+// seqOf returns how many transactions a store has taken.
+func seqOf(t *testing.T, st store.Store) uint64 {
+	v, err := st.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	meta, err := v.Meta()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return meta.Seq
+}
+
 // C4 44: connections that say nothing do not keep out those that do.
 func TestManySilentConnections(t *testing.T) {
 	withMaster(t, replica.MasterConfig{}, func(t *testing.T, m *master, h *hub) {

@@ -14,6 +14,10 @@ import (
 // body that are larger than it go straight into the body.
 const readBuffer = 32 << 10
 
+// firstBuffer is the same while bodies over FirstLimit are refused: a stranger,
+// of whom there may be many, says hello in less.
+const firstBuffer = 512
+
 // A Conn reads and writes frames over a net.Conn. The package documentation
 // says which methods may be called concurrently. It starts no goroutine.
 type Conn struct {
@@ -31,7 +35,7 @@ type Conn struct {
 func NewConn(nc net.Conn) *Conn {
 	c := &Conn{nc: nc}
 	c.limit.Store(FirstLimit)
-	c.r.br = bufio.NewReaderSize((*source)(c), readBuffer)
+	c.r.br = bufio.NewReaderSize((*source)(c), firstBuffer)
 	return c
 }
 

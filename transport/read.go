@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -51,6 +52,9 @@ func (c *Conn) Read() (typ byte, body []byte, err error) {
 	if r.err != nil {
 		return 0, nil, r.err
 	}
+	if c.limit.Load() > FirstLimit && r.br.Size() < readBuffer {
+		r.enlarge((*source)(c))
+	}
 	err = r.frame(&c.limit)
 	if err != nil {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -63,6 +67,16 @@ func (c *Conn) Read() (typ byte, body []byte, err error) {
 	r.proven = max(r.proven, r.size)
 	r.open, r.body, r.have = false, nil, 0
 	return typ, body, nil
+}
+
+// enlarge reads on from src, and what was read of it and not handed out, in
+// larger pieces.
+func (r *reader) enlarge(src io.Reader) {
+	if n := r.br.Buffered(); n > 0 {
+		p, _ := r.br.Peek(n) // of what is there: cannot fail
+		src = io.MultiReader(bytes.NewReader(bytes.Clone(p)), src)
+	}
+	r.br = bufio.NewReaderSize(src, readBuffer)
 }
 
 // frame reads the rest of the current frame into r.

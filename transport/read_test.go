@@ -308,3 +308,35 @@ func TestSlowFrame(t *testing.T) {
 		}
 	})
 }
+
+// A connection that says nothing takes next to no memory; once larger frames
+// are taken it reads much at once.
+func TestStrangerTookThirtyTwoKiB(t *testing.T) {
+	const conns = 100
+	all := make([]*Conn, conns)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range all {
+		all[i] = NewConn(&tape{})
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / conns; each > 2048 {
+		t.Errorf("a connection takes %d bytes, want at most 2048", each)
+	}
+	runtime.KeepAlive(all)
+	var out blackboard
+	frames := []Frame{{1, make([]byte, 100)}, {2, make([]byte, 1000)}, {3, make([]byte, 1000)}, {4, make([]byte, 20_000)}}
+	if err := NewConn(&out).Write(frames...); err != nil {
+		t.Fatal(err)
+	}
+	c := NewConn(&tape{left: out.Bytes()})
+	for i, f := range frames {
+		if typ, body, err := c.Read(); err != nil || typ != f.Type || len(body) != len(f.Body) {
+			t.Fatalf("frame %d: %d of %d bytes, %v", i, typ, len(body), err)
+		}
+		c.SetLimit(MaxBody)
+	}
+	if c.r.br.Size() != readBuffer {
+		t.Errorf("a buffer of %d bytes, want %d", c.r.br.Size(), readBuffer)
+	}
+}
