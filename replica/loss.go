@@ -26,7 +26,8 @@ func lossBegins(e stream.Epoch) store.Record {
 	return store.Record{Name: lossRecord, Value: w.Out()}
 }
 
-// readLoss returns the epoch of the record, the zero one if there is none.
+// readLoss returns the epoch of the record, the zero one if there is none. Its
+// error wraps store.ErrCorrupt if the record is damaged.
 func readLoss(v store.View) (e stream.Epoch, err error) {
 	b, err := v.Record(lossRecord)
 	if errors.Is(err, store.ErrNotFound) {
@@ -38,7 +39,11 @@ func readLoss(v store.View) (e stream.Epoch, err error) {
 	r := newReader(b)
 	r.ArrayN(1)
 	id := r.Bytes()
-	if err := r.Close(); err != nil || len(id) != len(e) {
+	err = r.Close()
+	if err == nil && len(id) != len(e) {
+		err = errors.New("no epoch")
+	}
+	if err != nil {
 		return e, fmt.Errorf("%w: the record of an accepted loss: %w", store.ErrCorrupt, err)
 	}
 	copy(e[:], id)

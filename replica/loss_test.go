@@ -75,6 +75,74 @@ func TestFollowerThatWasAwayParksBeforeAcceptedLoss(t *testing.T) {
 	})
 }
 
+// A damaged record of an accepted loss kept a master from starting in its
+// directory for good, and a restore there as well.
+func TestLossRecordThatCannotBeRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var h hub
+		m, f := startPair(t, &h, 1000)
+		gcfg := replica.FollowerConfig{ID: "g", Dial: h.dial}
+		g := startFollower(t, store.NewMemory(), gcfg)
+		g.waitFor(m.put("last", "word"))
+		g.stop()
+		f.waitFor(m.put("after", "g left"))
+		f.stop()
+		m.stop()
+		damage := func() {
+			t.Helper()
+			m.st = m.st.Reopen()
+			v, err := m.st.View()
+			if err != nil {
+				t.Fatal(err)
+			}
+			meta, err := v.Meta()
+			v.Close()
+			if err == nil {
+				err = m.st.Write(&store.Txn{Meta: meta, Records: []store.Record{{Name: "loss", Value: []byte("garbage")}}})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.st = m.st.Reopen()
+			refused := startMaster(t, m.st, replica.MasterConfig{}).wait()
+			if d, ok := errors.AsType[*replica.DamageError](refused); !ok || !d.Lost || !strings.Contains(d.Found, "accepted loss") {
+				t.Fatalf("Run = %v, want a *DamageError that tells of the record", refused)
+			}
+			m.st = m.st.Reopen()
+		}
+		follow := func(st *store.Memory, cfg replica.FollowerConfig, want replica.State) *follower {
+			t.Helper()
+			f := startFollower(t, st.Reopen(), cfg)
+			within(t, time.Minute, "the follower is "+string(want), func() bool { return f.Status().State == want })
+			return f
+		}
+
+		// A person accepts it. Who is of the time before parks.
+		damage()
+		m = startMaster(t, m.st, replica.MasterConfig{Listener: h.listen(), AcceptDataLoss: true})
+		m.put("after", "the loss")
+		follow(g.st, gcfg, replica.Parked).stop()
+		fcfg := replica.FollowerConfig{ID: "f", Dial: h.dial}
+		f = follow(f.st, fcfg, replica.Streaming)
+		f.waitFor(m.put("in", "the new epoch"))
+		f.stop()
+		m.stop()
+
+		// A restore is a way out, too, and who is of the time before its
+		// copy still parks.
+		damage()
+		if _, err := replica.Restore(t.Context(), m.st, f.st.Reopen(), merkle.XXH64(), false); err != nil {
+			t.Fatal(err)
+		}
+		m = startMaster(t, m.st.Reopen(), replica.MasterConfig{Listener: h.listen()})
+		m.put("after", "the restore")
+		follow(g.st, gcfg, replica.Parked).stop()
+		f = follow(f.st, fcfg, replica.Streaming)
+		f.waitFor(m.put("good", "again"))
+		checkSame(t, m, f)
+	})
+}
+
 // A database of a master under the HEAD of another is told, also if it has
 // counted further.
 func TestHeadOfAnotherDatabase(t *testing.T) {

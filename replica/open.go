@@ -27,6 +27,14 @@ type opened struct {
 	// before the newest that was recorded.
 	older bool
 	loss  stream.Epoch // of a master, the epoch that began with an accepted loss
+	// unknownLoss is why the record of it cannot be read; nil if it can.
+	unknownLoss error
+}
+
+// doubtLoss makes a loss that cannot be told a doubt of the store.
+func (o *opened) doubtLoss() {
+	o.doubt = fmt.Sprintf("%v: which followers still hold what was lost is not known", o.unknownLoss)
+	o.lost, o.where = true, ""
 }
 
 // open reads the store whole: it rebuilds the tree from the items and holds
@@ -92,12 +100,17 @@ func open(st store.Store, role store.Role, hash merkle.Hasher, adopt bool) (open
 		o.doubt = fmt.Sprintf("the store holds %d keys with fingerprint %016x, but should hold %d with %016x", found.Count, found.Sum, o.meta.Summary.Count, o.meta.Summary.Sum)
 	}
 	if role == store.Master {
-		if o.loss, err = readLoss(v); err != nil {
+		if o.loss, err = readLoss(v); err != nil && !errors.Is(err, store.ErrCorrupt) {
 			return opened{}, err
 		}
+		o.unknownLoss = err
 	}
-	if o.doubt != "" && role == store.Master {
+	switch {
+	case role != store.Master:
+	case o.doubt != "":
 		o.where = whereDamaged(v, o.tree, o.meta.Position.Offset)
+	case o.unknownLoss != nil:
+		o.doubtLoss()
 	}
 	return o, nil
 }
@@ -139,6 +152,9 @@ func openMaster(st store.Store, cfg MasterConfig) (opened, error) {
 		// the new epoch below says so to the followers.
 		cfg.Logger.Warn("the newest writes are lost, they were not synced", "found", o.doubt)
 		o.doubt = ""
+		if o.unknownLoss != nil {
+			o.doubtLoss()
+		}
 	}
 	var tx store.Txn
 	accepted := o.lost && cfg.AcceptDataLoss || !o.lost && cfg.AcceptStore
@@ -161,6 +177,9 @@ func openMaster(st store.Store, cfg MasterConfig) (opened, error) {
 		m.Position = stream.Position{Epoch: stream.NewEpoch(), Fingerprint: sum}
 		m.LogStart = m.Position
 		m.Summary = sum
+		if o.unknownLoss != nil {
+			tx.Records = []store.Record{lossBegins(stream.Epoch{})}
+		}
 	case !durable || !m.Clean && !m.Sync:
 		// Acknowledged commits may be gone, and followers may hold them. In a
 		// new epoch their positions are not mistaken for ours. Without sync

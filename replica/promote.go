@@ -271,6 +271,14 @@ func (r *restorer) finish() error {
 	switch {
 	case r.from.incomplete() != nil:
 		tx.Records = []store.Record{lossBegins(m.Position.Epoch)}
+	case r.to.unknownLoss != nil:
+		// The follower's copy may be of the time after it: who is of an earlier
+		// time than the copy may hold more.
+		loss := r.from.meta.Position.Epoch
+		if !knows(&m, loss) {
+			loss = m.Position.Epoch
+		}
+		tx.Records = []store.Record{lossBegins(loss)}
 	case beforeLoss(was.History, was.Position.Epoch, r.to.loss, r.from.meta.Position.Epoch):
 		tx.Records = []store.Record{lossBegins(stream.Epoch{})} // it is made good
 	}
