@@ -71,7 +71,7 @@ var troubles = map[control.Code]struct {
 	control.Busy:           {exitUnreachable, "try again when it has ended"},
 	control.Ending:         {exitUnreachable, ""},
 	control.OutcomeUnknown: {exitUnreachable, "restart the process: it finds out whether the write is there"},
-	control.ReadOnly:       {exitUnreachable, "free some space on the disk, or make it writable; writes go on by themselves"},
+	control.ReadOnly:       {exitUnreachable, "free some space on the disk, or make it writable; writes go on by themselves. How much is kept free --reserve of serve and follow says"},
 	control.Internal:       {exitUnreachable, ""},
 
 	control.Permission: {exitPermission, "only the user who runs the process may talk to it"},

@@ -70,6 +70,14 @@ func Space(dir string, opts ...Options) (free, reserve int64) {
 	return free, newSpace(dir, only(opts).Reserve).reserve
 }
 
+// RoomToOpen returns an error that wraps store.ErrNoSpace if Open with these
+// options would refuse a directory because the disk is too full, also if more
+// than the reserve is free: tables that were in memory take room to be written
+// out.
+func RoomToOpen(dir string, opts ...Options) error {
+	return roomToOpen(dir, only(opts).Reserve)
+}
+
 // Hold keeps others from opening the database in a directory, without changing
 // anything, until release is called. Several may hold one. The error is an
 // *InUseError if somebody has it open. Where the lock is Badger's it does

@@ -20,6 +20,7 @@ type space struct {
 	reserve int64
 	head    string      // path of HEAD, or empty
 	id      os.FileInfo // of the directory when it was opened
+	volume  func(dir string) (free, size int64)
 
 	full    bool // writes of data are refused
 	at      time.Time
@@ -49,7 +50,7 @@ func newSpace(dir string, reserve int64) space {
 	if dir == "" {
 		return space{}
 	}
-	s := space{dir: dir, reserve: reserve}
+	s := space{dir: dir, reserve: reserve, volume: diskSpace}
 	if reserve == 0 {
 		_, size := diskSpace(dir)
 		s.reserve = defaultReserve(size)
@@ -101,7 +102,7 @@ func (s *space) ask(n int64) error {
 	if files, _ := diskFiles(s.dir); files >= 0 && files < fewFiles+more {
 		return fmt.Errorf("%w: %d more files can be made there, %d is the least", store.ErrNoSpace, files, fewFiles+more)
 	}
-	free, _ := diskSpace(s.dir)
+	free, _ := s.volume(s.dir)
 	if free < 0 {
 		return nil // cannot be told here
 	}
@@ -112,7 +113,7 @@ func (s *space) ask(n int64) error {
 	}
 	s.slack = free - n - need
 	if s.slack < 0 {
-		return fmt.Errorf("%w: %d bytes are free, the reserve is %d", store.ErrNoSpace, free, need)
+		return fmt.Errorf("%w: %s are free, %s are to be", store.ErrNoSpace, human(free), human(need))
 	}
 	return nil
 }
@@ -126,8 +127,8 @@ func (s *space) floor() error {
 	if err := s.gone(); err != nil {
 		return err
 	}
-	if free, _ := diskSpace(s.dir); s.reserve >= 0 && free >= 0 && free < floorBytes {
-		return fmt.Errorf("%w: %d bytes are free", store.ErrNoSpace, free)
+	if free, _ := s.volume(s.dir); s.reserve >= 0 && free >= 0 && free < floorBytes {
+		return fmt.Errorf("%w: %s are free", store.ErrNoSpace, human(free))
 	}
 	return nil
 }
@@ -171,13 +172,26 @@ func (s *space) forTables(doing string, more int64) error {
 		return nil
 	}
 	need := tables(memSize(s.dir)) + more
-	if free, _ := diskSpace(s.dir); free >= 0 && free < need {
-		return fmt.Errorf("%w: %d bytes are free, %s takes %d", store.ErrNoSpace, free, doing, need)
+	if free, _ := s.volume(s.dir); free >= 0 && free < need {
+		return fmt.Errorf("%w: %s are free, %s takes %s", store.ErrNoSpace, human(free), doing, human(need))
 	}
 	if files, _ := diskFiles(s.dir); files >= 0 && files < fewFiles/2 {
 		return fmt.Errorf("%w: %d more files can be made there, %s takes %d", store.ErrNoSpace, files, doing, fewFiles/2)
 	}
 	return nil
+}
+
+// human writes a number of bytes for people: "999 bytes", "1.5 GB".
+func human(n int64) string {
+	f, units := float64(n), []string{"bytes", "kB", "MB", "GB", "TB", "PB"}
+	i := 0
+	for ; f >= 999.5 && i < len(units)-1; i++ {
+		f /= 1000
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d bytes", n)
+	}
+	return fmt.Sprintf("%.1f %s", f, units[i])
 }
 
 // tables returns what it takes to write out tables whose logs have so many

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +24,67 @@ func TestDefaultReserve(t *testing.T) {
 		if got := defaultReserve(test.volume); got != test.want {
 			t.Errorf("defaultReserve(%d) = %d, want %d", test.volume, got, test.want)
 		}
+	}
+}
+
+// TestL7LatchOpensAQuarterAboveTheReserve shows that writes that were refused are
+// taken again only when a quarter of the reserve more is free, or they would go
+// on and off with every file that comes and goes.
+func TestL7LatchOpensAQuarterAboveTheReserve(t *testing.T) {
+	const reserve = 1 << 30
+	free := int64(2 * reserve)
+	s := newSpace(t.TempDir(), reserve)
+	s.volume = func(string) (int64, int64) { return free, 1 << 40 }
+	for _, step := range []struct {
+		free int64
+		full bool
+	}{
+		{reserve + 100, false}, {reserve + 99, true}, {reserve + 100, true}, {reserve + reserve/4 + 99, true},
+		{reserve + reserve/4 + 100, false}, {reserve + 100, false}, {reserve, true}, {2 * reserve, false},
+	} {
+		free, s.at = step.free, time.Time{}
+		err := s.check(100)
+		if errors.Is(err, store.ErrNoSpace) != step.full || (err != nil) != step.full {
+			t.Errorf("with %d bytes free: %v, want it full: %v", free, err, step.full)
+		}
+	}
+}
+
+// TestSizesInRefusals shows that people can read what is free and what is to be.
+func TestSizesInRefusals(t *testing.T) {
+	s := newSpace(t.TempDir(), 100<<40)
+	s.volume = func(string) (int64, int64) { return 71_492_624_384, 1 << 40 }
+	if err := s.ask(1); err == nil || !strings.HasSuffix(err.Error(), ": 71.5 GB are free, 110.0 TB are to be") {
+		t.Errorf("ask = %v", err)
+	}
+	s.volume = func(string) (int64, int64) { return 999, 1 << 40 }
+	for _, err := range []error{s.floor(), s.toOpen(), s.toClose()} {
+		if err == nil || !strings.Contains(err.Error(), ": 999 bytes are free") {
+			t.Errorf("refused with %v", err)
+		}
+	}
+}
+
+// TestTablesInMemoryTakeRoom shows that RoomToOpen and Open count what is still
+// to be written out, also where more than the reserve is free.
+func TestTablesInMemoryTakeRoom(t *testing.T) {
+	dir := t.TempDir()
+	s := newSpace(dir, 1<<20)
+	s.volume = func(string) (int64, int64) { return 4 << 20, 1 << 40 }
+	if err := s.toOpen(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "00001.mem"), make([]byte, 4<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if memSize(dir) == 0 {
+		t.Skip("what a file takes on disk cannot be told here")
+	}
+	if err := s.toOpen(); !errors.Is(err, store.ErrNoSpace) {
+		t.Errorf("toOpen = %v, want ErrNoSpace", err)
+	}
+	if err := RoomToOpen(dir, Options{Reserve: -1}); err != nil {
+		t.Errorf("RoomToOpen without a reserve = %v", err)
 	}
 }
 
