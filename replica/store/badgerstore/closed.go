@@ -51,13 +51,33 @@ func writeClosed(dir string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	text := closedMagic + "\n" + now.UTC().Format(time.RFC3339) + "\n" + files
-	text += fmt.Sprintf("%08x\n", crc32.Checksum([]byte(text), castagnoli))
 	path := filepath.Join(dir, closedName)
-	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(path+".new", formatClosed(now, files), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)
+}
+
+// formatClosed returns what the file holds, parseClosed what it says.
+func formatClosed(at time.Time, files string) []byte {
+	text := closedMagic + "\n" + at.UTC().Format(time.RFC3339) + "\n" + files
+	return append([]byte(text), closedSum([]byte(text))...)
+}
+
+func closedSum(b []byte) string { return fmt.Sprintf("%08x\n", crc32.Checksum(b, castagnoli)) }
+
+func parseClosed(b []byte) (at time.Time, files string, ok bool) {
+	n := len(b) - len(closedSum(nil))
+	if n < 0 || string(b[n:]) != closedSum(b[:n]) {
+		return time.Time{}, "", false
+	}
+	magic, rest, _ := strings.Cut(string(b[:n]), "\n")
+	stamp, files, whole := strings.Cut(rest, "\n")
+	at, err := time.Parse(time.RFC3339, stamp)
+	if magic != closedMagic || !whole || err != nil || at.UTC().Format(time.RFC3339) != stamp {
+		return time.Time{}, "", false
+	}
+	return at.UTC(), files, true
 }
 
 // closedAt returns when the database in a directory was closed, and whether it
@@ -71,14 +91,8 @@ func closedAt(dir string) (at time.Time, untouched bool, err error) {
 	if err != nil {
 		return time.Time{}, false, err
 	}
-	text := string(b)
-	if len(text) < 9 || text[len(text)-9:] != fmt.Sprintf("%08x\n", crc32.Checksum(b[:len(b)-9], castagnoli)) {
-		return time.Time{}, false, nil
-	}
-	magic, rest, _ := strings.Cut(text[:len(text)-9], "\n")
-	stamp, files, _ := strings.Cut(rest, "\n")
-	at, err = time.Parse(time.RFC3339, stamp)
-	if magic != closedMagic || err != nil {
+	at, files, ok := parseClosed(b)
+	if !ok {
 		return time.Time{}, false, nil
 	}
 	now, err := footprint(dir)

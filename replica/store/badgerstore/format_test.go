@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/sdiff/sdiff/merkle"
 	"github.com/sdiff/sdiff/replica/store"
@@ -167,6 +168,21 @@ func FuzzParsePart(f *testing.F) {
 		var j joiner
 		j.add(p.first, p.index, b)
 		j.end()
+	})
+}
+
+func FuzzParseClosed(f *testing.F) {
+	f.Add(formatClosed(time.Unix(1_700_000_000, 0), "5 7 MANIFEST\n9 8 000001.sst\n"))
+	f.Add(formatClosed(time.Time{}, ""))
+	f.Add([]byte(closedMagic + "\n2026-01-01T00:00:00.5+01:00\n\n00000000\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if n := len(b) - len(closedSum(nil)); n >= 0 { // or nothing gets past the checksum
+			b = append(bytes.Clone(b[:n]), closedSum(b[:n])...)
+		}
+		at, files, ok := parseClosed(b)
+		if ok && !bytes.Equal(formatClosed(at, files), b) {
+			t.Errorf("%q is accepted as %v, %q", b, at, files)
+		}
 	})
 }
 
