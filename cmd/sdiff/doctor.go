@@ -86,7 +86,8 @@ func (a *app) doctor(ctx context.Context, flags *storeFlags, hash merkle.Hasher)
 		return err
 	}
 	defer release()
-	checkSpace(a.data, add)
+	free, reserve := badgerstore.Space(a.data)
+	add(checkSpace(free, reserve, badgerstore.RoomToOpen(a.data)))
 	checkFiles(in, add)
 	checkName(a.data, add)
 	if in.Database && in.Files == nil {
@@ -142,17 +143,19 @@ func (a *app) hold() (in badgerstore.Inspection, release func() error, err error
 	return in, release, nil
 }
 
-// checkSpace holds the free space against what a running replica keeps free.
-func checkSpace(dir string, add func(finding)) {
-	free, reserve := badgerstore.Space(dir)
+// checkSpace holds the free space against what a running replica keeps free,
+// and tells why the next start would be refused, if it would.
+func checkSpace(free, reserve int64, refused error) finding {
 	f := finding{Check: "space", Level: levelOK, Text: fmt.Sprintf("%s free, %s are kept free", size(free), size(reserve))}
 	switch {
+	case refused != nil:
+		f.Level, f.Text, f.Advice = levelWarn, refused.Error(), "the next start is refused until there is more: make room first"
 	case free < 0:
 		f.Level, f.Text = levelWarn, "how much is free cannot be told here"
 	case free < reserve:
 		f.Level, f.Advice = levelWarn, "writes will be refused until there is more; a full disk ends the process: make room first"
 	}
-	add(f)
+	return f
 }
 
 // checkFiles tells of names, sizes and MANIFEST.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -172,7 +173,8 @@ func terminate(ts *testscript.TestScript, neg bool, args []string) {
 
 // tamper changes a database that nobody runs as another program would, with
 // Badger and nothing else: tamper DIR KEY=VALUE … and -KEY to delete. The key
-// k{30} stands for k0 to k29.
+// k{30} stands for k0 to k29, and log:5 for the log record that begins at
+// offset 5.
 func tamper(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: tamper DIR KEY=VALUE …")
@@ -202,6 +204,11 @@ func tamper(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func numbered(ts *testscript.TestScript, name string) []string {
+	if offset, ok := strings.CutPrefix(name, "log:"); ok {
+		n, err := strconv.ParseUint(offset, 10, 64)
+		ts.Check(err)
+		return []string{string(append(binary.BigEndian.AppendUint64([]byte("!sdiff!//l/"), n), 0, 0))}
+	}
 	stem, rest, ok := strings.Cut(name, "{")
 	if !ok {
 		return []string{name}

@@ -111,9 +111,12 @@ func TestFullDisk(t *testing.T) {
 	eventually(t, func() string { return inSync(t, m, late) })
 	m.wantCode(t, 4, "nearly full", "is left as it is")
 	for range 3 {
-		if out, errs, code := sdiff(t, append(serve, "--data", dir)...); code != 4 || !strings.Contains(errs, "bytes are free, opening takes") {
+		if out, errs, code := sdiff(t, append(serve, "--data", dir)...); code != 4 || !strings.Contains(errs, "are free, opening takes") {
 			t.Errorf("start on a full disk: exit code %d, %s%s", code, out, errs)
 		}
+	}
+	if out, errs, code := sdiff(t, "doctor", "--data", dir); code != 0 || !strings.Contains(out, "\nok    lock") || !strings.Contains("\n"+out, "\nwarn  space") || !strings.Contains(out, "the next start is refused") {
+		t.Errorf("doctor on a full disk: exit code %d, %s%s", code, out, errs)
 	}
 	if err := os.Remove(foreign); err != nil {
 		t.Fatal(err)
