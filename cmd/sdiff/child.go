@@ -143,7 +143,7 @@ func firstTry(ctx context.Context, f *storeFlags) badgerstore.First {
 	return func(dir string, lock *os.File) (notes []string, err error) {
 		var again error
 		args := []string{"try-open", "--data", dir, "--prefix", f.prefix, "--sync", f.sync,
-			"--reserve", (*byteSize)(&f.reserve).String(), "--locked=" + strconv.FormatBool(lock != nil)}
+			"--reserve", (*byteSize)(&f.reserve).String(), "--memory", (*byteSize)(&f.memory).String(), "--locked=" + strconv.FormatBool(lock != nil)}
 		err = child(ctx, lock, args, func(l childLine) {
 			if l.Note != "" {
 				notes = append(notes, l.Note)
@@ -169,7 +169,9 @@ func (a *app) tryOpenCommand() *cobra.Command {
 			if locked {
 				lock = os.NewFile(lockFD, a.data)
 			}
-			notes, err := badgerstore.Try(a.data, lock, badgerstore.Options{Prefix: flags.prefix, NoSync: flags.sync == "never", Reserve: flags.reserve})
+			memory := limitMemory(flags.memory)
+			defer memory.stop()
+			notes, err := badgerstore.Try(a.data, lock, badgerstore.Options{Prefix: flags.prefix, NoSync: flags.sync == "never", Reserve: flags.reserve, Memory: storeMemory(flags.memory)})
 			for _, n := range notes {
 				a.json(childLine{Note: n})
 			}
@@ -184,6 +186,8 @@ func (a *app) tryOpenCommand() *cobra.Command {
 	cmd.Flags().StringVar(&flags.prefix, "prefix", "", "")
 	cmd.Flags().StringVar(&flags.sync, "sync", "always", "")
 	sizeVar(cmd, &flags.reserve, "reserve", "")
+	flags.memory = defaultMemory
+	sizeVar(cmd, &flags.memory, "memory", "")
 	cmd.Flags().BoolVar(&locked, "locked", false, "")
 	return cmd
 }

@@ -20,6 +20,7 @@ var endings = map[string]func(){
 	"stops":   func() { fmt.Println(`{"note":"a note"}`) },
 	"panics":  func() { done := make(chan bool); go func() { panic("index out of range\nkey: secret") }(); <-done },
 	"asserts": func() { log.SetFlags(0); log.Fatal("Checksum mismatch\nvalue: secret") },
+	"says":    func() { fmt.Printf(`{"note":%q}`+"\n"+`{"end":true}`, strings.Join(os.Args[1:], " ")) },
 	"killed":  func() { p, _ := os.FindProcess(os.Getpid()); _ = p.Kill(); select {} },
 	"bus": func() {
 		fmt.Fprintln(os.Stderr, "unexpected fault address 0x1\nfatal error: fault\n[signal SIGBUS]")
@@ -69,5 +70,27 @@ func TestChild(t *testing.T) {
 	err := child(ctx, nil, nil, func(childLine) {})
 	if _, ok := errors.AsType[*signalError](err); !ok || errors.Is(err, errDied) {
 		t.Errorf("after a signal: %v", err)
+	}
+}
+
+// TestChildHasTheSameFlags shows that a store is tried as it will be opened: the
+// child opened it with the default budget of memory.
+func TestChildHasTheSameFlags(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the children are found in /proc")
+	}
+	defer func(was string) { programName = was }(programName)
+	programName = "says"
+	first := firstTry(t.Context(), &storeFlags{prefix: "p/", sync: "never", reserve: 5 << 20, memory: 200 << 20})
+	notes, err := first("dir", nil)
+	want := "try-open --data dir --prefix p/ --sync never --reserve 5MiB --memory 200MiB --locked=false"
+	if err != nil || len(notes) != 1 || notes[0] != want {
+		t.Errorf("the child was called with %q, %v, want %q", notes, err, want)
+	}
+	// These flags it takes, and they reach the store.
+	var a app
+	cmd := a.tryOpenCommand()
+	if err := cmd.ParseFlags(strings.Fields(want)[1:]); err != nil {
+		t.Error(err)
 	}
 }
