@@ -102,7 +102,8 @@ func (m *Master) Run(ctx context.Context) (err error) {
 	m.reads = reader{st: m.st, tree: m.w.tree, view: m.w.view, found: func(_ context.Context, bad []mismatch) { m.damaged(bad, true) }}
 	m.loss = o.loss
 	close(m.readyc)
-	m.life.set(Serving, "")
+	m.w.refused(store.Room(m.st)) // the writer does not run yet
+	m.express()
 
 	// The writer ends last, so that every session can still be told why.
 	wctx, stopWriter := context.WithCancelCause(context.WithoutCancel(ctx))

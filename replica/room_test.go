@@ -80,6 +80,28 @@ func TestL7SmallWritesDoNotEndReadOnly(t *testing.T) {
 	})
 }
 
+// A master that starts below the reserve said that it serves until somebody had
+// written to it.
+func TestL7ReadOnlyFromTheStart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var e events
+		st := &tight{Memory: store.NewMemory()}
+		st.full.Store(true)
+		m, err := replica.NewMaster(st, replica.MasterConfig{Scrub: -1, Observer: e.observer()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start(t, m.Run)
+		<-m.Ready()
+		within(t, time.Second, "read only", func() bool { return m.Status().State == replica.ReadOnly })
+		st.full.Store(false)
+		within(t, 3*time.Second, "serving", func() bool { return m.Status().State == replica.Serving })
+		if told := e.announced(); len(told) != 2 {
+			t.Errorf("it announced %q, want read only and then serving", told)
+		}
+	})
+}
+
 // A follower below the reserve does not ask its master again and again for what
 // it cannot take, and says all the time that it is read only.
 func TestL7FollowerWithoutRoomDoesNotConnect(t *testing.T) {
