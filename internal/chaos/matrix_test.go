@@ -89,7 +89,7 @@ type victim struct {
 
 // hurt damages the directory of one role and starts it beside the other.
 func (s *specimens) hurt(t *testing.T, d damage, role string) {
-	v := &victim{t: t, d: d, address: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	v := &victim{t: t, d: d, address: freeAddr(t)}
 	base := t.TempDir()
 	v.master, v.copied = filepath.Join(base, "m"), filepath.Join(base, "f")
 	from := s.closed

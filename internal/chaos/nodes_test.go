@@ -94,25 +94,9 @@ func newCluster(t *testing.T, dir string, seed uint64, followers int) *cluster {
 	return c
 }
 
-// freePort returns a port that is free now and not among those that the system
-// gives to others.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 100 {
-		port := 20_000 + rand.IntN(10_000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return 0
-}
-
 // freeAddr returns an address at which nobody listens, on a loopback address of
 // its own: there no other process takes the port while a master is down.
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(250), rand.IntN(250), 1+rand.IntN(250)))
 	if err != nil {
