@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,4 +135,83 @@ func TestTrimUnderASlowFollower(t *testing.T) {
 			t.Errorf("repairs %+v, states %q: want a repair because the log was trimmed", e.reports(), e.states)
 		}
 	})
+}
+
+// A holed store cannot read the log records that hold some offsets.
+type holed struct {
+	*store.Memory
+	holes atomic.Pointer[[]uint64]
+	met   atomic.Int64
+}
+
+type holedView struct {
+	store.View
+	st *holed
+}
+
+func (s *holed) View() (store.View, error) {
+	v, err := s.Memory.View()
+	return holedView{v, s}, err
+}
+
+func (v holedView) Log(from uint64, fn func(rec stream.Record) bool) (err error) {
+	lerr := v.View.Log(from, func(rec stream.Record) bool {
+		for _, hole := range *v.st.holes.Load() {
+			if rec.First <= hole && hole <= rec.Last {
+				v.st.met.Add(1)
+				err = store.ErrCorrupt
+				return false
+			}
+		}
+		return fn(rec)
+	})
+	return errors.Join(lerr, err)
+}
+
+// A log record that cannot be read stopped the trimming of the log for good.
+func TestL5LogIsTrimmedOverDamage(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		holes []uint64
+	}{
+		{"the oldest", []uint64{1}}, {"several", []uint64{3, 4, 5, 7, 20}},
+		{"among the newest", []uint64{490, 499}}, {"the newest", []uint64{1, 500}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				h := &hub{}
+				const limit = 100 << 10
+				st := &holed{Memory: store.NewMemory()}
+				st.holes.Store(&test.holes)
+				running, err := replica.NewMaster(st, replica.MasterConfig{Listener: h.listen(), LogBytes: limit, LogAge: -1, TailBytes: 1, Scrub: -1})
+				if err != nil {
+					t.Fatal(err)
+				}
+				m := &master{Master: running, running: start(t, running.Run), t: t, st: st.Memory}
+				f := startFollower(t, store.NewMemory(), replica.FollowerConfig{ID: "f", Dial: h.dial, Scrub: -1})
+				value := strings.Repeat("v", 1000)
+				for i := range 500 {
+					m.put(fmt.Sprint("key", i%10), value)
+				}
+				bounded := func() bool {
+					_, _, bytes := logOf(t, m.st)
+					return bytes <= limit && m.Status().Log.Bytes <= limit
+				}
+				within(t, time.Minute, "the log is within its bytes", bounded)
+				for i := range 500 {
+					m.put(fmt.Sprint("key", i%10), value)
+				}
+				within(t, time.Minute, "the log is within its bytes again", bounded)
+				first, last, bytes := logOf(t, m.st)
+				if s := m.Status(); last != 1000 || s.Log.Start != first || s.Log.Bytes != int64(bytes) || bytes < limit/2 {
+					t.Errorf("the log holds %d to %d in %d bytes, the status says from %d, %d bytes", first, last, bytes, s.Log.Start, s.Log.Bytes)
+				}
+				if st.met.Load() == 0 {
+					t.Error("the damage was never met")
+				}
+				within(t, 10*time.Minute, "the follower is up to date", func() bool { return f.Status().Offset == 1000 })
+				checkSame(t, m, f)
+			})
+		})
+	}
 }

@@ -32,7 +32,8 @@ type Store interface {
 
 	// Trim removes log records all of whose commits come before the offset,
 	// oldest first and at most about a thousand a call. It reports whether
-	// there are more.
+	// there are more. An error that wraps ErrCorrupt says that some cannot be
+	// removed, and that the others were.
 	Trim(before uint64) (more bool, err error)
 
 	// Info describes the store for people.
