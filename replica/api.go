@@ -39,7 +39,8 @@ type MasterConfig struct {
 	// AcceptStore over one with foreign or changed keys, as it is and in a new
 	// epoch. Followers that hold more park until a person decides.
 	AcceptDataLoss, AcceptStore bool
-	// TailBytes bounds the newest commits kept in memory for followers.
+	// TailBytes bounds the newest commits kept in memory for followers, and, down
+	// to 64 KiB for each, what waits to be written to all of them together.
 	TailBytes int
 	// LogBytes and LogAge bound the log in the store; what exceeds either is
 	// trimmed from the old end. If negative, there is no such limit.

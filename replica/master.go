@@ -52,7 +52,8 @@ type Master struct {
 	loss  stream.Epoch
 	ages  clockwork
 	acks  signal
-	aging *aging // keepTrimmed's
+	share sharing // of what waits for followers: as much as the tail
+	aging *aging  // keepTrimmed's
 	// expressing orders those who derive the state.
 	expressing sync.Mutex
 	life       lifecycle
@@ -70,6 +71,7 @@ func NewMaster(st store.Store, cfg MasterConfig) (*Master, error) {
 		readyc: make(chan struct{}), endedc: make(chan struct{}),
 		slots: make(chan struct{}, cfg.MaxRepairs),
 	}
+	m.share.bytes = int64(cfg.TailBytes)
 	m.life.init(cfg.Observer)
 	return m, nil
 }
@@ -382,6 +384,7 @@ func (m *Master) admit(h hello, s *session, conn *transport.Conn) (welcome, *goo
 		return welcome{}, nil, err
 	}
 	s.peer = newPeer(conn)
+	s.peer.share = &m.share
 	now := time.Now()
 	if refusal == nil {
 		refusal = m.followers.connect(h, w, s, conn.RemoteAddr(), now)
@@ -402,6 +405,8 @@ func (m *Master) talk(ctx context.Context, s *session, w welcome) {
 	m.cfg.Logger.Info("follower connected", "follower", s.id, "address", conn.RemoteAddr(), "from", w.start.Offset, "resume", w.resume, "why", w.why)
 	s.why, s.moved = w.why, time.Now()
 	s.setState(CatchingUp, w.why)
+	m.share.peers.Add(1)
+	defer m.share.peers.Add(-1)
 	var wg sync.WaitGroup
 	wg.Go(s.peer.run)
 	err := m.guarded(ctx, s)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sdiff/sdiff/transport"
@@ -14,6 +15,7 @@ import (
 const (
 	inboundFrames = 8         // decoded frames waiting for their owner
 	outboundBytes = 1 << 20   // at most about this much, and one frame, waits to be written
+	outboundLeast = 64 << 10  // as little, where many peers share what there is
 	outboundHard  = 16 << 20  // control frames come on top up to here: then the peer is dropped
 	writeBytes    = 256 << 10 // of what waits is given to the network at once, or one frame
 )
@@ -24,12 +26,25 @@ type frame struct {
 	body []byte
 }
 
+// A sharing is what may wait to be written to all peers of a master together, in
+// bytes: of it each has an equal part. Safe for concurrent use.
+type sharing struct {
+	bytes int64
+	peers atomic.Int64
+}
+
+// part returns the part of one peer.
+func (s *sharing) part() int {
+	return int(min(max(s.bytes/max(s.peers.Load(), 1), outboundLeast), outboundBytes))
+}
+
 // A peer is one connection as its owner sees it: frames come in on a channel,
 // frames go out through a queue bounded in bytes. Neither ever makes the owner
 // wait. Two goroutines serve it, the reader and the sender.
 type peer struct {
-	conn *transport.Conn
-	in   chan frame // closed by the reader when the connection has ended
+	conn  *transport.Conn
+	share *sharing   // nil if there are no others
+	in    chan frame // closed by the reader when the connection has ended
 
 	drainedc chan struct{} // something was written; capacity one
 	wakec    chan struct{} // something is to be written; capacity one
@@ -176,11 +191,19 @@ func (p *peer) cause() error {
 	return p.err
 }
 
+// most returns about how many bytes may wait to be written.
+func (p *peer) most() int {
+	if p.share == nil {
+		return outboundBytes
+	}
+	return p.share.part()
+}
+
 // room reports whether bulk data may be queued.
 func (p *peer) room() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.bytes < outboundBytes && !p.last
+	return p.bytes < p.most() && !p.last
 }
 
 // send queues a frame. The body must not be changed afterwards.

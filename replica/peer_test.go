@@ -44,3 +44,41 @@ func TestPeerThatReadsNothingHeldTheBoundTwice(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// What waits for all followers together is bounded, too: a MiB for each of a
+// hundred that are far behind was most of a small budget of memory.
+func TestManyPeersThatReadNothingShareTheBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := &sharing{bytes: 4 << 20}
+		sent, ends := 0, []func(){}
+		all.peers.Add(20)
+		for range 20 {
+			near, far := net.Pipe()
+			p := newPeer(transport.NewConn(near))
+			p.share = all
+			go p.run()
+			for range 3 {
+				for p.room() {
+					p.send(frameCommits, make([]byte, 10<<10))
+					sent += 10 << 10
+				}
+				synctest.Wait()
+			}
+			ends = append(ends, func() { p.end(net.ErrClosed); far.Close() })
+		}
+		if most := 4<<20 + 20*(10<<10); sent > most || sent < 4<<20 {
+			t.Errorf("%d bytes are held for 20 peers that read nothing, want 4 MiB and at most %d", sent, most)
+		}
+		for _, end := range ends {
+			end()
+		}
+		synctest.Wait()
+	})
+	for peers, want := range map[int64]int{0: outboundBytes, 1: outboundBytes, 3: (2 << 20) / 3, 1000: outboundLeast} {
+		s := sharing{bytes: 2 << 20}
+		s.peers.Store(peers)
+		if got := s.part(); got != want {
+			t.Errorf("of 2 MiB each of %d peers has %d, want %d", peers, got, want)
+		}
+	}
+}

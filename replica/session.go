@@ -96,10 +96,10 @@ func (s *session) pump() error {
 		if s.viewing {
 			return nil
 		}
-		recs, ok := s.m.w.tail.Read(s.cursor+1, outboundBytes/4)
+		recs, ok := s.m.w.tail.Read(s.cursor+1, s.peer.most()/4)
 		if !ok {
 			var err error
-			if recs, err = s.readLog(outboundBytes / 4); err != nil {
+			if recs, err = s.readLog(s.peer.most() / 4); err != nil {
 				return err
 			}
 		}
