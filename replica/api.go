@@ -408,7 +408,8 @@ type Report struct {
 	Put     uint64 `json:"put"`
 	Deleted uint64 `json:"deleted"`
 	// Keys names what was put and deleted, up to a thousand keys, if the repair
-	// was asked for with AcceptRollback; MoreKeys says that there were more.
+	// was asked for with AcceptRollback, or goes on with one that was and was cut
+	// off, whose report names the others; MoreKeys says that there were more.
 	Keys     []Difference `json:"keys,omitempty"`
 	MoreKeys bool         `json:"more_keys,omitempty"`
 	// BytesIn and BytesOut count the whole connection while the repair ran,

@@ -66,6 +66,9 @@ func (f *Follower) startSync(a *ask, why string) {
 	y.rep = Report{Why: why, Start: time.Now(), Before: f.tree.Summary().String(), DryRun: a != nil && a.opts.DryRun}
 	y.in0, y.out0 = f.link.peer.conn.Traffic()
 	f.sync = y
+	if a != nil && a.opts.AcceptRollback && !a.opts.DryRun {
+		f.drift.accepted = true
+	}
 	f.cfg.Logger.Info("comparing with the master", "why", why, "dry_run", y.rep.DryRun)
 	y.begin()
 }
@@ -323,9 +326,10 @@ func (y *followSync) delete(ops []stream.Op) error {
 }
 
 // overwrite names a key that a repair changes because a person accepted the
-// master's history.
+// master's history, be it the repair of which he said so or one that goes on
+// after that was cut off.
 func (y *followSync) overwrite(kind Kind, key []byte) {
-	if y.ask == nil || !y.ask.opts.AcceptRollback {
+	if !y.f.drift.accepted {
 		return
 	}
 	if len(y.rep.Keys) == maxBadKeys {

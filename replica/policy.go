@@ -21,6 +21,9 @@ type driftState struct {
 	why   string
 	due   time.Time // when a repair may begin by itself; zero is at once
 	pause time.Duration
+	// accepted says that a person accepted the master's history: until the copy
+	// is its, every repair names what it overwrites.
+	accepted bool
 }
 
 // failed notes that a repair did not end with equal fingerprints.
