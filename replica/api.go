@@ -407,9 +407,8 @@ type Report struct {
 	// Put and Deleted are what was done about them.
 	Put     uint64 `json:"put"`
 	Deleted uint64 `json:"deleted"`
-	// Keys names what was put and deleted, up to a thousand keys, if the repair
-	// was asked for with AcceptRollback, or goes on with one that was and was cut
-	// off, whose report names the others; MoreKeys says that there were more.
+	// Keys names up to a thousand keys that were put or deleted, if the repair was
+	// asked for with AcceptRollback or goes on with one; MoreKeys: there are more.
 	Keys     []Difference `json:"keys,omitempty"`
 	MoreKeys bool         `json:"more_keys,omitempty"`
 	// BytesIn and BytesOut count the whole connection while the repair ran,

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -45,7 +46,7 @@ func Examine(st store.Store, hash merkle.Hasher) (Examination, error) {
 	case !errors.Is(err, store.ErrNotFound):
 		return Examination{}, fmt.Errorf("read the store's meta: %w", err)
 	}
-	o, err := open(st, role, hash, true)
+	o, err := open(context.Background(), st, role, hash, true)
 	if err != nil {
 		return Examination{Meta: m}, err
 	}

@@ -108,7 +108,7 @@ func (f *Follower) Run(ctx context.Context) (err error) {
 	}
 	defer close(f.endedc)
 	defer func() { f.life.end(err) }()
-	o, err := openFollower(f.st, f.cfg)
+	o, err := openFollower(ctx, f.st, f.cfg)
 	if err != nil {
 		return err
 	}

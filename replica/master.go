@@ -88,7 +88,7 @@ func (m *Master) Run(ctx context.Context) (err error) {
 	if m.cfg.Listener != nil {
 		defer m.cfg.Listener.Close()
 	}
-	o, err := openMaster(m.st, m.cfg)
+	o, err := openMaster(ctx, m.st, m.cfg)
 	if err != nil {
 		return err
 	}

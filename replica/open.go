@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -40,8 +41,8 @@ func (o *opened) doubtLoss() {
 // open reads the store whole: it rebuilds the tree from the items and holds
 // its summary against the one stored with the data and against the head that
 // the store keeps elsewhere. It takes one pass over the data. It writes
-// nothing.
-func open(st store.Store, role store.Role, hash merkle.Hasher, adopt bool) (opened, error) {
+// nothing. If ctx ends meanwhile it returns the cause.
+func open(ctx context.Context, st store.Store, role store.Role, hash merkle.Hasher, adopt bool) (opened, error) {
 	v, err := st.View()
 	if err != nil {
 		return opened{}, err
@@ -61,7 +62,7 @@ func open(st store.Store, role store.Role, hash merkle.Hasher, adopt bool) (open
 	}
 	var misfit error // what is there that could not have been written
 	lim := limitsOf(st)
-	o.tree, err = buildTree(v, hash, func(key, value []byte) {
+	o.tree, err = buildTree(ctx, v, hash, func(key, value []byte) {
 		switch {
 		case misfit != nil:
 		case role == store.Master:
@@ -122,13 +123,18 @@ func knows(m *store.Meta, e stream.Epoch) bool {
 }
 
 // buildTree makes the tree of everything a view holds, which comes in key
-// order, so that building is appending. Each is told of every item.
-func buildTree(v store.View, hash merkle.Hasher, each func(key, value []byte)) (*merkle.Tree, error) {
+// order, so that building is appending. Each is told of every item. It ends with
+// ctx, some thousand items late at most.
+func buildTree(ctx context.Context, v store.View, hash merkle.Hasher, each func(key, value []byte)) (*merkle.Tree, error) {
 	var b merkle.Builder
 	var bad error
+	n := 0
 	err := v.Ascend(nil, nil, func(key, value []byte) bool {
 		each(key, value)
 		bad = b.Add(key, hash.Hash(key, value))
+		if n++; n%1000 == 0 && bad == nil && ctx.Err() != nil {
+			bad = context.Cause(ctx)
+		}
 		return bad == nil
 	})
 	if err = errors.Join(err, bad); err != nil {
@@ -140,8 +146,8 @@ func buildTree(v store.View, hash merkle.Hasher, each func(key, value []byte)) (
 // openMaster opens a store as a master's and writes what changes by that: a new
 // dataset's identity, or a new epoch after a stop that may have lost what was
 // acknowledged.
-func openMaster(st store.Store, cfg MasterConfig) (opened, error) {
-	o, err := open(st, store.Master, cfg.Hash, cfg.Adopt)
+func openMaster(ctx context.Context, st store.Store, cfg MasterConfig) (opened, error) {
+	o, err := open(ctx, st, store.Master, cfg.Hash, cfg.Adopt)
 	if err != nil {
 		return opened{}, err
 	}
@@ -221,8 +227,8 @@ const maxEpochs = 256
 // openFollower opens a store as a follower's. A store that does not hold what
 // it should is not refused: its base is no longer complete, and the sentence
 // why is returned.
-func openFollower(st store.Store, cfg FollowerConfig) (opened, error) {
-	o, err := open(st, store.Follower, cfg.Hash, cfg.Adopt)
+func openFollower(ctx context.Context, st store.Store, cfg FollowerConfig) (opened, error) {
+	o, err := open(ctx, st, store.Follower, cfg.Hash, cfg.Adopt)
 	if err != nil {
 		return opened{}, err
 	}

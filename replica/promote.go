@@ -27,7 +27,7 @@ var ErrIncomplete = errors.New("the copy is not complete")
 // position, or whose store does not hold what it should, is refused with an
 // error that wraps ErrIncomplete, unless anyway is true.
 func Promote(st store.Store, hash merkle.Hasher, anyway bool) (stream.Position, error) {
-	o, err := open(st, store.Follower, hash, false)
+	o, err := open(context.Background(), st, store.Follower, hash, false)
 	if err != nil {
 		return stream.Position{}, err
 	}
@@ -102,7 +102,7 @@ func RestoreDryRun(ctx context.Context, master, follower store.Store, hash merkl
 }
 
 func restore(ctx context.Context, master, follower store.Store, hash merkle.Hasher, anyway, dry bool) (Report, error) {
-	from, err := open(follower, store.Follower, hash, false)
+	from, err := open(ctx, follower, store.Follower, hash, false)
 	if err != nil {
 		return Report{}, fmt.Errorf("the follower: %w", err)
 	}
@@ -112,7 +112,7 @@ func restore(ctx context.Context, master, follower store.Store, hash merkle.Hash
 	if err := from.incomplete(); err != nil && !anyway {
 		return Report{}, fmt.Errorf("the follower: %w", err)
 	}
-	to, err := open(master, store.Master, hash, true)
+	to, err := open(ctx, master, store.Master, hash, true)
 	if err != nil {
 		return Report{}, fmt.Errorf("the master: %w", err)
 	}
