@@ -74,6 +74,9 @@ func (m *Master) findTrim(old uint64) (trim, error) {
 		over = pub.logBytes - limit + limit/10
 	}
 	t := trim{start: pub.logStart}
+	if pub.logStart.Offset == pub.pos.Offset {
+		return t, nil // there is none
+	}
 	v, err := m.st.View()
 	if err != nil {
 		return trim{}, err

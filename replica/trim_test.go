@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -214,4 +215,19 @@ func TestL5LogIsTrimmedOverDamage(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A log that is empty is none that cannot be read.
+func TestEmptyLogIsNotTrimmed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var said strings.Builder
+		m := startMaster(t, store.NewMemory(), replica.MasterConfig{Scrub: -1, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+		time.Sleep(time.Hour)
+		m.put("first", "")
+		time.Sleep(48 * time.Hour)
+		m.stop()
+		if strings.Contains(said.String(), "the log") {
+			t.Errorf("it said %s", said.String())
+		}
+	})
 }
