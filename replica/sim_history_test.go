@@ -331,9 +331,13 @@ func (s *simStore) reload(t tester, st *store.Memory, durable bool, why string) 
 
 // logFrom returns the offset after which a store really holds the log, which is
 // later than its meta says if it is what it was between the two: an accepted loss
-// drops the log first.
+// drops the log first. With nothing left it does not tell either what was held at
+// the position itself.
 func logFrom(v store.View, m store.Meta) uint64 {
 	from := m.Position.Offset
+	if m.LogStart.Offset < from {
+		from++
+	}
 	if v.Log(m.LogStart.Offset+1, func(rec stream.Record) bool {
 		from = min(from, rec.First-1)
 		return false
