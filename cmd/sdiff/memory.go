@@ -12,7 +12,7 @@ import (
 
 // What --memory takes, in bytes.
 const (
-	defaultMemory = 512 << 20
+	defaultMemory = 1 << 30
 	minMemory     = 128 << 20
 )
 

@@ -13,7 +13,7 @@ import (
 
 // Memory budgets, in bytes.
 const (
-	DefaultMemory = 448 << 20
+	DefaultMemory = planParts*largeTable + wideBytes
 	MinMemory     = planParts * smallTable
 )
 
@@ -72,13 +72,18 @@ func memTable(prefix int) int64 {
 // that are being merged, of twice their size, up to a dozen for each of two
 // mergers.
 //
-// What Badger does when it comes to merge tables of level 0 with each other is
-// prevented, as it takes a buffer of 256 MiB and more: it needs four of them.
+// Where more than two tables may gather on level 0, a load that goes on costs
+// less, and Badger comes to merge four of them and more with each other, in a
+// buffer of 256 MiB and more. So that is for budgets that have wideBytes to spare.
 type memoryPlan struct {
 	memTable     int64 // bytes of a table in memory
 	table        int64 // bytes of a table on disk, on all levels but 0
 	merge, stall int   // tables on level 0 from which they are merged, and wait
 }
+
+// wideBytes is what a budget must have beside the tables in memory so that many
+// tables may gather on level 0.
+const wideBytes = 576 << 20
 
 // planParts is how many tables in memory make up a budget.
 const planParts = 5
@@ -100,6 +105,9 @@ func planMemory(budget int64, prefix int) memoryPlan {
 	}
 	if p.memTable >= largeTable {
 		p.table = 4 << 20
+	}
+	if planParts*p.memTable+wideBytes <= budget {
+		p.merge, p.stall = 5, 15 // as Badger has it
 	}
 	return p
 }
