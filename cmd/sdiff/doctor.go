@@ -185,6 +185,9 @@ func checkFiles(in badgerstore.Inspection, add func(finding)) {
 		f.Level, f.Text, f.Advice = levelBad, in.Files.Error(), restoreAdvice
 	case !in.Database:
 		f.Level, f.Text, f.Advice = levelBad, "the database is gone: there is no MANIFEST and no table, but HEAD is there", restoreAdvice
+	case in.Unfinished > 0:
+		f.Level, f.Text = levelWarn, fmt.Sprintf("MANIFEST names %s that are not there; what was in them is in the logs, or in the tables they were merged from", plural(uint64(in.Unfinished), "table"))
+		f.Advice = "an I/O error leaves it so: look at the disk. The next start takes that back, and puts MANIFEST as it is aside, in {data}/put-aside-…"
 	case in.Torn > 0 && len(in.Unknown) > 0:
 		f.Level, f.Text = levelWarn, fmt.Sprintf("the last %s of MANIFEST are not whole, and %s not named in it", plural(uint64(in.Torn), "byte"), plural(uint64(len(in.Unknown)), "table"))
 		f.Advice = "a power cut leaves it so; whether something is missing is said below. The next start puts those tables aside, in {data}/put-aside-…"

@@ -25,6 +25,8 @@ type directory struct {
 	manifest   bool
 	known      map[uint64]badger.TableManifest // what it names
 	torn       int64                           // bytes at its end that are not whole
+	whole      int64                           // its length without the tables that were not finished; 0: all of it
+	vanished   int                             // how many these are
 	unknown    []string                        // tables with content that it does not name, sorted
 	compressed bool                            // some table is
 	notes      []string
@@ -67,6 +69,9 @@ func inspect(dir string) (*directory, error) {
 	m, err := d.readManifest()
 	if err != nil {
 		return d, err
+	}
+	if !d.complete(m) {
+		m = d.unfinished(m)
 	}
 	d.known = m.Tables
 	for id, t := range m.Tables {
@@ -171,6 +176,9 @@ func (d *directory) tidy() error {
 		}
 		d.notes = append(d.notes, fmt.Sprintf("removed %s, which was empty, as a kill at the wrong moment leaves it", name))
 	}
+	if d.vanished > 0 {
+		return d.takeBack()
+	}
 	if d.torn == 0 {
 		return nil
 	}
@@ -179,7 +187,7 @@ func (d *directory) tidy() error {
 		d.notes = append(d.notes, note)
 		return nil
 	}
-	aside, err := d.putAside()
+	aside, err := d.putAside(d.unknown)
 	if err != nil {
 		return fmt.Errorf("put tables aside: %w", err)
 	}
@@ -187,9 +195,9 @@ func (d *directory) tidy() error {
 	return nil
 }
 
-// putAside links the tables that the manifest does not name, and the manifest,
-// into a new directory below that of the database, which it returns.
-func (d *directory) putAside() (string, error) {
+// putAside links tables into a new directory below that of the database, which
+// it returns, and copies the manifest.
+func (d *directory) putAside(tables []string) (string, error) {
 	aside := filepath.Join(d.path, "put-aside-"+time.Now().UTC().Format("20060102T150405.000"))
 	if err := os.Mkdir(aside, 0o700); err != nil {
 		return "", err
@@ -198,7 +206,7 @@ func (d *directory) putAside() (string, error) {
 	if err == nil {
 		err = os.WriteFile(filepath.Join(aside, badger.ManifestFilename), manifest, 0o600)
 	}
-	for _, name := range d.unknown {
+	for _, name := range tables {
 		if err == nil {
 			err = os.Link(filepath.Join(d.path, name), filepath.Join(aside, name))
 		}

@@ -2,9 +2,11 @@ package badgerstore_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -225,6 +227,43 @@ func sources(t testing.TB) (closed, killed string, want merkle.Summary) {
 	return closed, killed, w.sum
 }
 
+// entries returns a function that appends entries to MANIFEST, each of some
+// changes.
+func entries(sets ...string) func([]byte) []byte {
+	return func(b []byte) []byte {
+		for _, set := range sets {
+			b = binary.BigEndian.AppendUint32(b, uint32(len(set)))
+			b = binary.BigEndian.AppendUint32(b, crc32.Checksum([]byte(set), crc32.MakeTable(crc32.Castagnoli)))
+			b = append(b, set...)
+		}
+		return b
+	}
+}
+
+// create is the change that adds a table to a level, drop the one that removes
+// one, as protobuf has it: field 1 of the set is a change; of that, field 1 is
+// the table, 2 is 1 for drop, 3 is the level.
+func create(id, level byte) string { return string([]byte{0x0a, 4, 0x08, id, 0x18, level}) }
+
+func drop(t testing.TB, path string) string {
+	var id byte
+	if _, err := fmt.Sscanf(filepath.Base(path), "%d.sst", &id); err != nil {
+		t.Fatal(err)
+	}
+	return string([]byte{0x0a, 4, 0x08, id, 0x10, 1})
+}
+
+func copyFile(t testing.TB, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func half(b []byte) []byte { return b[:len(b)/2] }
 
 func flip(at int) func([]byte) []byte {
@@ -254,6 +293,19 @@ func TestDamage(t *testing.T) {
 		{"MANIFEST's version flipped", closed, func(dir string) { edit(t, dir+"/MANIFEST", flip(5)) }, refused},
 		{"MANIFEST's format flipped", closed, func(dir string) { edit(t, dir+"/MANIFEST", flip(7)) }, refused},
 		{"newest table deleted", closed, func(dir string) { remove(t, files(t, dir, ".sst")[2]) }, refused},
+		{"newest table deleted and killed", killed, func(dir string) { remove(t, files(t, dir, ".sst")[2]) }, differs},
+		{"two newest tables deleted and killed", killed, func(dir string) { remove(t, files(t, dir, ".sst")[1:]...) }, differs},
+		// As an error of a sync leaves it.
+		{"MANIFEST names tables never finished", killed, func(dir string) { edit(t, dir+"/MANIFEST", entries(create(77, 0), create(78, 0))) }, whole},
+		{"MANIFEST names a table never finished, and nothing is in a log", closed, func(dir string) { edit(t, dir+"/MANIFEST", entries(create(77, 0))) }, refused},
+		{"MANIFEST names a merged table never finished", closed, func(dir string) {
+			edit(t, dir+"/MANIFEST", entries(create(77, 6)+drop(t, files(t, dir, ".sst")[0])+drop(t, files(t, dir, ".sst")[1])))
+		}, whole},
+		{"MANIFEST names tables never finished, and one after them is there", killed, func(dir string) {
+			sst := files(t, dir, ".sst")
+			edit(t, dir+"/MANIFEST", entries(create(77, 0), create(78, 0)))
+			copyFile(t, sst[0], filepath.Join(dir, "000078.sst"))
+		}, refused},
 		{"oldest table deleted", closed, func(dir string) { remove(t, files(t, dir, ".sst")[0]) }, refused},
 		{"a table emptied", closed, func(dir string) { edit(t, files(t, dir, ".sst")[1], func([]byte) []byte { return nil }) }, refused},
 		{"a table zeroed", closed, func(dir string) { edit(t, files(t, dir, ".sst")[1], func(b []byte) []byte { clear(b); return b }) }, refused},

@@ -5,7 +5,7 @@ import "github.com/dgraph-io/badger/v4"
 // BadgerOptions returns the options of a database of our own that does not
 // sync.
 func BadgerOptions(dir string) badger.Options {
-	opt := badgerOptions(dir, Options{NoSync: true}, false)
+	opt := badgerOptions(dir, Options{NoSync: true}, false, newBreakage())
 	opt.BypassLockGuard = false
 	return opt
 }

@@ -18,6 +18,7 @@ type Inspection struct {
 	LogBytes   int64     // on disk, of the write-ahead logs
 	Empty      []string  // logs without content, as a kill leaves them
 	Torn       int64     // bytes at the end of MANIFEST that are not whole
+	Unfinished int       // tables that it names last, and that are not there: an I/O error leaves it so
 	Unknown    []string  // tables with content that MANIFEST does not name
 	Closed     time.Time // when Close closed it last; zero if nothing says so
 	Untouched  bool      // no file has been changed since then
@@ -34,7 +35,7 @@ func Inspect(dir string) (Inspection, error) {
 	if d == nil {
 		return Inspection{}, err
 	}
-	in := Inspection{Database: d.manifest, Tables: len(d.known), Empty: d.empty(), Torn: d.torn, Unknown: d.unknown, Files: err, dir: d}
+	in := Inspection{Database: d.manifest, Tables: len(d.known), Empty: d.empty(), Torn: d.torn, Unfinished: d.vanished, Unknown: d.unknown, Files: err, dir: d}
 	for _, size := range d.tables {
 		in.TableBytes += size
 	}

@@ -52,10 +52,10 @@ func makeDir(dir string) error {
 
 // openLocked opens a database under a lock, which it takes over.
 func openLocked(dir string, opt Options, lock *dirLock) (*Store, error) {
-	s := &Store{opt: opt, path: dir, sync: !opt.NoSync, owned: true, lock: lock}
+	s := &Store{opt: opt, path: dir, sync: !opt.NoSync, owned: true, lock: lock, broken: newBreakage()}
 	if err := s.open(); err != nil {
 		if s.db != nil {
-			s.db.Close()
+			s.closeDB(s.db, nil)
 		}
 		lock.release()
 		return nil, err
@@ -87,7 +87,7 @@ func (s *Store) open() error {
 	if err := removeClosed(s.path); err != nil {
 		return err
 	}
-	if err := s.openDB(badgerOptions(s.path, s.opt, found.compressed)); err != nil {
+	if err := s.openDB(badgerOptions(s.path, s.opt, found.compressed, s.broken)); err != nil {
 		return err
 	}
 	return s.init(s.path)
@@ -108,7 +108,7 @@ func (s *Store) openDB(bopt badger.Options) error {
 		if note != "" {
 			s.note(note)
 		}
-		if err := db.Close(); err != nil {
+		if err := s.closeDB(db, nil); err != nil {
 			return fmt.Errorf("write out the tables in memory: %w", err)
 		}
 	}

@@ -1,7 +1,6 @@
 package badgerstore
 
 import (
-	"fmt"
 	"log/slog"
 	"strings"
 
@@ -85,7 +84,7 @@ type Options struct {
 const DefaultReserve = 512 << 20
 
 // badgerOptions returns the options for a database of our own.
-func badgerOptions(dir string, o Options, compressed bool) badger.Options {
+func badgerOptions(dir string, o Options, compressed bool, broken *breakage) badger.Options {
 	plan := planMemory(o.Memory, len(o.Prefix))
 	opt := badger.DefaultOptions(dir).
 		WithSyncWrites(!o.NoSync).
@@ -104,7 +103,7 @@ func badgerOptions(dir string, o Options, compressed bool) badger.Options {
 		WithMetricsEnabled(false).
 		// Every block has been checked before Badger sees it, see verify.go.
 		WithChecksumVerificationMode(options.NoVerification).
-		WithLogger(logger{o.log()})
+		WithLogger(logger{o.log(), broken})
 	if o.unmerged {
 		opt = opt.WithNumCompactors(0)
 	}
@@ -173,23 +172,6 @@ func (o *Options) log() *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	}
 	return o.Logger
-}
-
-// A logger passes Badger's warnings and errors on. What Badger says in passing
-// is not worth a line in someone's service.
-type logger struct{ l *slog.Logger }
-
-func (l logger) Errorf(format string, args ...any) {
-	l.l.Error("badger", "message", line(format, args))
-}
-func (l logger) Warningf(format string, args ...any) {
-	l.l.Warn("badger", "message", line(format, args))
-}
-func (logger) Infof(string, ...any)  {}
-func (logger) Debugf(string, ...any) {}
-
-func line(format string, args []any) string {
-	return strings.TrimSpace(fmt.Sprintf(format, args...))
 }
 
 // only returns the options that were given, if any.

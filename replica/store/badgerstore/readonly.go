@@ -122,7 +122,7 @@ var logEnd = regexp.MustCompile(`while opening fid: (\d+).*end offset: (\d+) < s
 // openShadow opens the database in the scratch directory, cutting its logs to
 // what is in them.
 func openShadow(scratch string, opt Options, d *directory) (*badger.DB, error) {
-	bopt := badgerOptions(scratch, opt, d.compressed).WithReadOnly(true)
+	bopt := badgerOptions(scratch, opt, d.compressed, newBreakage()).WithReadOnly(true)
 	bopt.BypassLockGuard = true
 	for range len(d.logs) + 1 {
 		db, err := tryOpen(bopt)

@@ -1,6 +1,7 @@
 package badgerstore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,7 +28,8 @@ type Store struct {
 
 	owned    bool // Close closes the database
 	drain    drain
-	readOnly bool // it is a copy of what is in path
+	readOnly bool      // it is a copy of what is in path
+	broken   *breakage // nil unless it is owned
 	lock     *dirLock
 	gate     gate
 
@@ -159,18 +161,16 @@ func (s *Store) Close() error {
 			return s.leave(err)
 		}
 	}
-	if s.owned && s.poisoned != nil && !s.readOnly {
-		// Badger tries for ever to write a table out.
-		donec := make(chan error, 1)
-		go func() { donec <- s.db.Close() }()
-		select {
-		case err := <-donec:
-			errs = append(errs, err)
-		case <-time.After(poisonedClose):
-			return s.leave(s.poisoned)
+	if s.owned {
+		var timeout <-chan time.Time
+		if s.poisoned != nil && !s.readOnly {
+			timeout = time.After(poisonedClose)
 		}
-	} else if s.owned {
-		if err := s.db.Close(); err != nil {
+		err := s.closeDB(s.db, timeout)
+		if err == errStuck {
+			return s.leave(cmp.Or(s.broken.failed(), s.poisoned))
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("close the database: %w", err))
 		}
 	}
@@ -189,6 +189,22 @@ func (s *Store) Close() error {
 
 // poisonedClose is how long closing may take after a write that failed.
 const poisonedClose = 3 * time.Second
+
+// closeDB closes a database, or returns errStuck if that never ends: Badger
+// tries for ever to write a table out.
+func (s *Store) closeDB(db *badger.DB, timeout <-chan time.Time) error {
+	donec := make(chan error, 1)
+	go func() { donec <- db.Close() }()
+	select {
+	case err := <-donec:
+		return err
+	case <-s.broken.broken():
+	case <-timeout:
+	}
+	return errStuck
+}
+
+var errStuck = errors.New("the database cannot write its tables out")
 
 // leave is the Close of a database that cannot be closed: it would write out
 // tables to memory maps that the disk has no room for, and the process would be

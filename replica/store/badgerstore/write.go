@@ -19,6 +19,9 @@ func (s *Store) Write(tx *store.Txn) error {
 	if s.poisoned != nil {
 		return s.closedToWrites()
 	}
+	if err := s.broken.failed(); err != nil {
+		return s.poison("write", err)
+	}
 	if err := s.limits.Check(tx); err != nil {
 		return err
 	}
@@ -40,7 +43,7 @@ func (s *Store) Write(tx *store.Txn) error {
 	if err := s.fill(txn, tx); err != nil {
 		return refuse(err)
 	}
-	if err := txn.Commit(); err != nil {
+	if err := s.commit(txn); err != nil {
 		return s.poison("commit", err)
 	}
 	if s.seq == 0 && !s.sync {
@@ -59,6 +62,22 @@ func (s *Store) Write(tx *store.Txn) error {
 	return nil
 }
 
+// commit commits a transaction. It does not wait for a database that is broken,
+// in which nothing goes on.
+func (s *Store) commit(txn *badger.Txn) error {
+	if s.broken == nil {
+		return txn.Commit()
+	}
+	donec := make(chan error, 1)
+	txn.CommitWith(func(err error) { donec <- err })
+	select {
+	case err := <-donec:
+		return err
+	case <-s.broken.broken():
+		return s.broken.err
+	}
+}
+
 // Room tells whether a write of data would be taken now.
 func (s *Store) Room() error {
 	if err := s.gate.enter(); err != nil {
@@ -67,6 +86,9 @@ func (s *Store) Room() error {
 	defer s.gate.leave()
 	if s.poisoned != nil {
 		return s.closedToWrites()
+	}
+	if s.broken.failed() != nil {
+		return store.ErrPoisoned
 	}
 	return s.space.check(0)
 }
