@@ -55,9 +55,11 @@ func openLocked(dir string, opt Options, lock *dirLock) (*Store, error) {
 	s := &Store{opt: opt, path: dir, sync: !opt.NoSync, owned: true, lock: lock, broken: newBreakage()}
 	if err := s.open(); err != nil {
 		if s.db != nil {
-			s.closeDB(s.db, nil)
+			err = errors.Join(err, s.closeDB(s.db, nil))
 		}
-		lock.release()
+		if !errors.Is(err, errStuck) { // then it stays locked, too
+			lock.release()
+		}
 		return nil, err
 	}
 	s.drain.start(s.db)

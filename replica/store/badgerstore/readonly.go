@@ -82,6 +82,9 @@ func (d *directory) shadow(scratch string) error {
 			return err
 		}
 	}
+	if d.vanished > 0 { // as tidy would have it
+		return os.Truncate(filepath.Join(scratch, badger.ManifestFilename), d.whole)
+	}
 	return nil
 }
 

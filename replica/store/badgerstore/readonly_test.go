@@ -45,7 +45,7 @@ func listing(t testing.TB, dir string) string {
 }
 
 // What OpenReadOnly shows is all that was written, also to a database that was
-// killed or has a torn MANIFEST, and nothing in the directory is another than
+// killed or has a torn or unfinished MANIFEST, and nothing in the directory is another than
 // before.
 func TestReadOnlyChangesNothing(t *testing.T) {
 	closed, killed, want := sources(t)
@@ -54,13 +54,16 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 	touch(t, filepath.Join(torn, "00077.mem"))
 	touch(t, filepath.Join(torn, "000077.vlog"))
 	edit(t, filepath.Join(torn, "MANIFEST"), func(b []byte) []byte { return append(b, 1, 2, 3) })
-	for name, dir := range map[string]string{"closed": closed, "killed": killed, "torn": torn} {
+	unfinished := t.TempDir()
+	copyDir(t, killed, unfinished)
+	edit(t, filepath.Join(unfinished, "MANIFEST"), entries(create(77, 0)))
+	for name, dir := range map[string]string{"closed": closed, "killed": killed, "torn": torn, "unfinished": unfinished} {
 		before := listing(t, dir)
 		in, err := badgerstore.Inspect(dir)
 		if err != nil || in.Files != nil || in.Verify() != nil {
 			t.Errorf("%s: %+v, %v, %v", name, in, err, in.Verify())
 		}
-		if (name == "closed") != in.Untouched || (name == "torn") != (in.Torn == 3 && len(in.Empty) == 2) {
+		if (name == "closed") != in.Untouched || (name == "torn") != (in.Torn == 3 && len(in.Empty) == 2) || (name == "unfinished") != (in.Unfinished == 1) {
 			t.Errorf("%s: %+v", name, in)
 		}
 		st, err := badgerstore.OpenReadOnly(dir, t.TempDir())

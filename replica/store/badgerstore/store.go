@@ -167,7 +167,7 @@ func (s *Store) Close() error {
 			timeout = time.After(poisonedClose)
 		}
 		err := s.closeDB(s.db, timeout)
-		if err == errStuck {
+		if errors.Is(err, errStuck) {
 			return s.leave(cmp.Or(s.broken.failed(), s.poisoned))
 		}
 		if err != nil {
@@ -190,8 +190,8 @@ func (s *Store) Close() error {
 // poisonedClose is how long closing may take after a write that failed.
 const poisonedClose = 3 * time.Second
 
-// closeDB closes a database, or returns errStuck if that never ends: Badger
-// tries for ever to write a table out.
+// closeDB closes a database. It returns an error that wraps errStuck if that does
+// not end, as Badger cannot write a table out: the database then stays open.
 func (s *Store) closeDB(db *badger.DB, timeout <-chan time.Time) error {
 	donec := make(chan error, 1)
 	go func() { donec <- db.Close() }()
@@ -199,9 +199,10 @@ func (s *Store) closeDB(db *badger.DB, timeout <-chan time.Time) error {
 	case err := <-donec:
 		return err
 	case <-s.broken.broken():
+		return fmt.Errorf("%w: %w", errStuck, s.broken.err)
 	case <-timeout:
+		return errStuck
 	}
-	return errStuck
 }
 
 var errStuck = errors.New("the database cannot write its tables out")

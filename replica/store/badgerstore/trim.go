@@ -22,6 +22,9 @@ func (s *Store) Trim(before uint64) (more bool, err error) {
 	if s.poisoned != nil {
 		return false, s.closedToWrites()
 	}
+	if err := s.broken.failed(); err != nil {
+		return false, s.poison("trim the log", err)
+	}
 	if err := s.space.floor(); err != nil {
 		return false, err
 	}
@@ -36,7 +39,7 @@ func (s *Store) Trim(before uint64) (more bool, err error) {
 			return false, refuse(err)
 		}
 	}
-	if err := txn.Commit(); err != nil {
+	if err := s.commit(txn); err != nil {
 		return false, s.poison("trim the log", err)
 	}
 	s.trimmed = old.end

@@ -134,7 +134,7 @@ func (d *directory) logged() bool {
 // takeBack cuts off the entries of tables that are not there, after a copy was
 // put aside.
 func (d *directory) takeBack() error {
-	aside, err := d.putAside(nil)
+	aside, err := d.putAside(d.unknown)
 	if err != nil {
 		return fmt.Errorf("put MANIFEST aside: %w", err)
 	}

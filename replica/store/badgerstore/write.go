@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -62,8 +63,9 @@ func (s *Store) Write(tx *store.Txn) error {
 	return nil
 }
 
-// commit commits a transaction. It does not wait for a database that is broken,
-// in which nothing goes on.
+// commit commits a transaction. It does not wait for ever for a database that is
+// broken, in which nothing may go on. What still can has the time for it: until
+// then Badger reads the caller's slices.
 func (s *Store) commit(txn *badger.Txn) error {
 	if s.broken == nil {
 		return txn.Commit()
@@ -74,6 +76,11 @@ func (s *Store) commit(txn *badger.Txn) error {
 	case err := <-donec:
 		return err
 	case <-s.broken.broken():
+	}
+	select {
+	case err := <-donec:
+		return err
+	case <-time.After(poisonedClose):
 		return s.broken.err
 	}
 }
