@@ -3,6 +3,7 @@ package badgerstore
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -10,8 +11,9 @@ import (
 // A breakage is an I/O error outside of a transaction, when Badger writes out a
 // table: it logs that and tries again. By then MANIFEST may name a table that
 // was removed (see unfinished.go), and with every further table it becomes
-// harder to tell what belongs to what. So it may not try again: what is on disk
-// stays as it is, and the next Open goes on from there.
+// harder to tell what belongs to what. So it may not try again, and the next Open
+// goes on from what is on disk. Other goroutines of Badger do not stop: one that
+// merges tables may go on, and then Open may have to refuse.
 type breakage struct {
 	once sync.Once
 	c    chan struct{} // closed after err is set
@@ -53,6 +55,10 @@ type logger struct {
 	broken *breakage
 }
 
+// early are errors that come before MANIFEST is written to. They change nothing,
+// and Badger is right to try again.
+var early = []string{"while creating table", "non-empty level", "Filesizes cannot be zero"}
+
 // lastWords begin what Badger logs, and then waits for the logger, when a table
 // could not be written out, from memory or merged. After the second it goes on
 // with tables of which MANIFEST says that they are gone.
@@ -73,11 +79,12 @@ func (logger) Debugf(string, ...any) {}
 
 // stop keeps the goroutine that logs from ever going on.
 func (l logger) stop(format string, args []any) {
-	for _, w := range lastWords {
-		if strings.HasPrefix(format, w) {
-			l.broken.set(fmt.Errorf("write out a table: %s", line(format, args)))
-			select {}
-		}
+	begins := func(w string) bool { return strings.HasPrefix(format, w) }
+	text := line(format, args)
+	has := func(w string) bool { return strings.Contains(text, w) }
+	if slices.ContainsFunc(lastWords, begins) && !slices.ContainsFunc(early, has) {
+		l.broken.set(fmt.Errorf("write out a table: %s", text))
+		select {}
 	}
 }
 

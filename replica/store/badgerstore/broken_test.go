@@ -2,6 +2,7 @@ package badgerstore
 
 import (
 	"errors"
+	"log/slog"
 	"testing"
 
 	"github.com/sdiff/sdiff/replica/store"
@@ -47,5 +48,38 @@ func TestNothingWaitsForABrokenDatabase(t *testing.T) {
 		}
 		s.db.Close() // this one is not really broken, so it ends
 		s.lock.release()
+	}
+}
+
+// TestOnlyErrorsOfMANIFESTBreakADatabase shows which of Badger's words end a
+// store: the goroutine that says others goes on.
+func TestOnlyErrorsOfMANIFESTBreakADatabase(t *testing.T) {
+	const flush, merge = "error flushing memtable to disk: %v, retrying", "While running doCompact: %v\n"
+	for _, c := range []struct {
+		format, err string
+		ends        bool
+	}{
+		{flush, "sync MANIFEST: input/output error", true},
+		{flush, "error while creating table: too many open files", false},
+		{merge, "sync MANIFEST: input/output error", true},
+		{merge, "there is a non-empty level 2 above base level 3", false},
+		{merge, "Filesizes cannot be zero", false},
+		{"Block cache might be too small: %v", "input/output error", false},
+	} {
+		l := logger{slog.New(slog.DiscardHandler), newBreakage()}
+		wentOn := make(chan struct{})
+		go func() { // one that ends the store stays here
+			l.Warningf(c.format, c.err)
+			close(wentOn)
+		}()
+		ended := false
+		select {
+		case <-l.broken.broken():
+			ended = true
+		case <-wentOn:
+		}
+		if ended != c.ends || ended != (l.broken.failed() != nil) {
+			t.Errorf("%q: it ended the store: %v", c.err, ended)
+		}
 	}
 }

@@ -193,6 +193,9 @@ const poisonedClose = 3 * time.Second
 // closeDB closes a database. It returns an error that wraps errStuck if that does
 // not end, as Badger cannot write a table out: the database then stays open.
 func (s *Store) closeDB(db *badger.DB, timeout <-chan time.Time) error {
+	if err := s.broken.failed(); err != nil {
+		return fmt.Errorf("%w: %w", errStuck, err) // it would write out more
+	}
 	donec := make(chan error, 1)
 	go func() { donec <- db.Close() }()
 	select {
