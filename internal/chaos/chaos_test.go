@@ -191,15 +191,16 @@ func (c *cluster) behind(i int) string {
 	return fmt.Sprintf("node %d is %s (%s) at %.6s:%d %s, the master at %.6s:%d %s; its last repair: %+v", i, f.State, f.Why, f.Epoch, f.Offset, f.Fingerprint, m.Epoch, m.Offset, m.Fingerprint, f.LastRepair)
 }
 
-// unpark lets a parked follower give up what its master does not have. There
-// must be a reason for it: a history that a person has given up.
+// unpark lets a parked follower give up what its master does not have, be it the
+// larger part. There must be a reason for it: a history that a person has given
+// up.
 func (c *cluster) unpark(ctx context.Context, i int, st replica.Status) {
 	h := c.hist.Load()
 	if !slices.ContainsFunc(h.epochs, func(e histEpoch) bool { return e.lossy }) {
 		c.fatalf("node %d is parked at %.6s:%d without a reason: %s", i, st.Epoch, st.Offset, st.Why)
 	}
 	h.addReset(histReset{node: i, all: true})
-	rep, err := c.nodes[i].running.Load().Repair(ctx, control.Repair{AcceptRollback: true}, nil)
+	rep, err := c.nodes[i].running.Load().Repair(ctx, control.Repair{AcceptRollback: true, AllowMassDelete: true}, nil)
 	c.did("node %d was parked (%s): repair said %v, %v", i, st.Why, rep.Outcome, err)
 	if err == nil {
 		c.count("rollback accepted")
