@@ -150,8 +150,8 @@ func TestStoppedFollower(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, func() string { return inSync(t, m, f) })
+	f.freeze(t)
 	stopped := time.Now()
-	f.signal(syscall.SIGSTOP)
 	acked, err := writeUntil(t, m, "b", 10)
 	if err != nil {
 		t.Fatal(err)
@@ -196,8 +196,8 @@ func TestStoppedMaster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.freeze(t)
 	stopped := time.Now()
-	m.signal(syscall.SIGSTOP)
 	gone := false
 	look := func() string {
 		s, err := f.Status(t.Context())

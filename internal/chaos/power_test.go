@@ -102,31 +102,11 @@ func memoryDir(t testing.TB) string {
 // is called while the process stands still.
 func (d *disk) cut(t testing.TB, r *rand.Rand, n counts, p *process, frozen func()) *disk {
 	t.Helper()
-	p.signal(syscall.SIGSTOP)
-	eventually(t, func() string { return stillRuns(p.cmd.Process.Pid) })
+	p.freeze(t)
 	frozen()
 	next := d.taken(t, r, n)
 	p.kill()
 	return d.replace(t, next)
-}
-
-// stillRuns says which thread of a process that was stopped may still do
-// something: one that runs on could acknowledge what came after the cut. One
-// that waits for a disk stops before it sees the answer.
-func stillRuns(pid int) string {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	for _, task := range tasks {
-		b, err := os.ReadFile(task)
-		if err != nil {
-			continue // it has ended
-		}
-		// The state follows the name, which is in parentheses.
-		_, state, _ := strings.Cut(string(b), ") ")
-		if state == "" || !strings.Contains("TtDZX", state[:1]) {
-			return fmt.Sprintf("thread %s is not stopped: %.1s", filepath.Base(filepath.Dir(task)), state)
-		}
-	}
-	return ""
 }
 
 // taken returns the disk, not mounted yet, as it is if the power is cut now.

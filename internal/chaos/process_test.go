@@ -9,7 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -111,6 +114,33 @@ func (p *process) signal(s syscall.Signal) {
 	if !p.ended() {
 		_ = syscall.Kill(-p.cmd.Process.Pid, s)
 	}
+}
+
+// freeze stops the process with SIGSTOP, and waits until it stands still: what
+// it does between the signal and that would be counted as done while stopped.
+func (p *process) freeze(t testing.TB) {
+	t.Helper()
+	p.signal(syscall.SIGSTOP)
+	eventually(t, func() string { return stillRuns(p.cmd.Process.Pid) })
+}
+
+// stillRuns says which thread of a process that was stopped may still do
+// something: one that runs on could acknowledge what came after the cut. One
+// that waits for a disk stops before it sees the answer.
+func stillRuns(pid int) string {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, task := range tasks {
+		b, err := os.ReadFile(task)
+		if err != nil {
+			continue // it has ended
+		}
+		// The state follows the name, which is in parentheses.
+		_, state, _ := strings.Cut(string(b), ") ")
+		if state == "" || !strings.Contains("TtDZX", state[:1]) {
+			return fmt.Sprintf("thread %s is not stopped: %.1s", filepath.Base(filepath.Dir(task)), state)
+		}
+	}
+	return ""
 }
 
 // kill ends the process with SIGKILL, as a crash would.
