@@ -82,8 +82,16 @@ func heap() uint64 {
 // BenchmarkOverwrite gives every one of a million keys a new hash, in random
 // order, turn by turn with tidwall/btree, which keeps no summaries.
 func BenchmarkOverwrite(b *testing.B) {
+	b.Run("tree", func(b *testing.B) { overwrite(b, false) })
+	b.Run("tree+sketch", func(b *testing.B) { overwrite(b, true) })
+}
+
+func overwrite(b *testing.B, sketch bool) {
 	keys := randomKeys(million)
 	tree, other := put(keys), new(btree.Map[string, uint64])
+	if sketch {
+		tree.KeepSketch()
+	}
 	for i, k := range keys {
 		other.Set(string(k), uint64(i))
 	}
@@ -100,7 +108,7 @@ func BenchmarkOverwrite(b *testing.B) {
 		for i := 0; i < million; i += turn {
 			start := time.Now()
 			for _, k := range keys[i : i+turn] {
-				hash++
+				hash += 0x9e3779b97f4a7c15
 				tree.Put(k, hash)
 			}
 			ours += time.Since(start)

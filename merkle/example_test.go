@@ -62,3 +62,57 @@ func ExampleSnapshot_Ascend() {
 	// pear 0
 	// plum 2
 }
+
+// Two replicas keep sketches of a thousand items each. What differs is told by
+// cells of these alone: how many depends on what differs, not on what there is.
+func ExampleDecoder() {
+	hash := merkle.XXH64()
+	var master, follower merkle.Tree
+	master.KeepSketch()
+	follower.KeepSketch()
+	for i := range 1000 {
+		key, value := fmt.Appendf(nil, "key%03d", i), fmt.Appendf(nil, "value %d", i)
+		master.Put(key, hash.Hash(key, value))
+		follower.Put(key, hash.Hash(key, value))
+	}
+	key := []byte("key042")
+	master.Put(key, hash.Hash(key, []byte("a new value")))
+	follower.Delete([]byte("key500"))
+
+	// The master sends its counters. They say how many cells to send back.
+	mine, yours := master.Sketch(), follower.Sketch()
+	counters, others := mine.Counters(), yours.Counters()
+	n := merkle.CellsFor(counters.Difference(&others))
+	cells := yours.AppendCells(nil, 1, 0, 0, n)
+
+	d := merkle.NewDecoder(1, 0)
+	for i, c := range mine.AppendCells(nil, 1, 0, 0, n) {
+		cells[i] = cells[i].Xor(c)
+	}
+	d.Add(cells)
+	fmt.Println(d.Done(), len(d.Found()), "hashes")
+
+	// What is found is believed if it makes one summary of the other.
+	snap := master.Snapshot()
+	sum := snap.Summary()
+	here := make([]bool, len(d.Found()))
+	snap.Locate(d.Found(), func(rank uint64, i int) {
+		here[i] = true
+		key, hash, _ := snap.At(rank)
+		sum = sum.Sub(merkle.Summary{Count: 1, Sum: hash})
+		fmt.Printf("the follower lacks %s\n", key)
+	})
+	for i, h := range d.Found() {
+		if !here[i] {
+			sum = sum.Add(merkle.Summary{Count: 1, Sum: h})
+			fmt.Println("the master lacks an item of the follower's")
+		}
+	}
+	fmt.Println(sum == follower.Summary())
+	// Output:
+	// true 3 hashes
+	// the follower lacks key042
+	// the follower lacks key500
+	// the master lacks an item of the follower's
+	// true
+}

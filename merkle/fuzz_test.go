@@ -69,3 +69,60 @@ func fuzzPut(t *testing.T, tree *Tree, want map[string]uint64, key []byte, hash 
 	}
 	want[string(key)] = hash
 }
+
+// FuzzDecoder gives a decoder any bytes as cells of any group, in pieces of any
+// length. Whatever they are, what is found and what is left together are what
+// came, and there is no more of it than cells.
+func FuzzDecoder(f *testing.F) {
+	honest := func(n, groups, group, cells int) (b []byte) {
+		for _, c := range cellsOf(hashes(0, n), groups, group, cells) {
+			b = c.Append(b)
+		}
+		return b
+	}
+	f.Add(uint8(0), uint8(0), uint8(3), honest(5, 1, 0, 20))
+	f.Add(uint8(2), uint8(1), uint8(200), honest(40, 4, 1, 20))
+	f.Add(uint8(6), uint8(9), uint8(1), honest(100, 64, 9, 4))
+	f.Add(uint8(0), uint8(0), uint8(7), honest(30, 1, 0, 20))
+	f.Add(uint8(0), uint8(0), uint8(0), append(honest(1, 1, 0, 1), make([]byte, 10*CellSize)...))
+	f.Fuzz(func(t *testing.T, logGroups, group, piece uint8, data []byte) {
+		groups := 1 << (logGroups % 7)
+		d := NewDecoder(groups, int(group)%groups)
+		var cells []Cell
+		for data = data[:min(len(data), 4096*CellSize)]; len(data) >= CellSize; data = data[CellSize:] {
+			cells = append(cells, ParseCell(data))
+		}
+		for rest := cells; len(rest) > 0 && !d.Failed(); {
+			n := min(len(rest), int(piece)+1)
+			d.Add(rest[:n])
+			rest = rest[n:]
+		}
+		if len(d.Found()) > d.Len() || d.Failed() && d.Done() {
+			t.Fatalf("%d hashes found in %d cells; failed %v, done %v", len(d.Found()), d.Len(), d.Failed(), d.Done())
+		}
+		left, zeros := 0, 0
+		for _, c := range cells[:d.Len()] {
+			if c == (Cell{}) {
+				zeros++
+			}
+		}
+		again := make([]Cell, d.Len())
+		for _, h := range d.Found() {
+			if SketchGroup(h, groups) != int(group)%groups {
+				t.Fatalf("%#x was found, which belongs to another group", h)
+			}
+			toggle(again, h)
+		}
+		for i, c := range xor(again, cells[:d.Len()]) {
+			if c != d.cells[i] {
+				t.Fatalf("cell %d has %x left, want %x", i, d.cells[i], c)
+			}
+			if c != (Cell{}) {
+				left++
+			}
+		}
+		if left != d.left || zeros != d.Empty() || d.Done() != (left == 0 && d.Len() > 0 && !d.Failed()) {
+			t.Fatalf("%d cells left, want %d; %d came empty, want %d; done %v", d.left, left, d.Empty(), zeros, d.Done())
+		}
+	})
+}

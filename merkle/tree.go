@@ -13,6 +13,8 @@ type Tree struct {
 	owner *owner // nodes with this owner are reachable from no snapshot
 
 	copies uint64 // nodes copied because a snapshot shared them
+
+	sketch *sketch // nil: none is kept
 }
 
 // noCopy makes go vet complain about copies: two trees with one owner would
@@ -58,6 +60,7 @@ func (t *Tree) Put(key []byte, hash uint64) (old uint64, had bool) {
 		t.grab()
 		t.root = newLeaf(t.owner, key, hash)
 		t.sum = Summary{Count: 1, Sum: hash}
+		t.came(hash)
 		return 0, false
 	}
 	var buf [depth]frame
@@ -69,6 +72,8 @@ func (t *Tree) Put(key []byte, hash uint64) (old uint64, had bool) {
 			t.own(path)
 			path[len(path)-1].n.keys.setHash(f.i, hash)
 			t.add(path, Summary{Sum: hash - old})
+			t.went(old)
+			t.came(hash)
 		}
 		return old, true
 	}
@@ -76,6 +81,7 @@ func (t *Tree) Put(key []byte, hash uint64) (old uint64, had bool) {
 	for !t.insert(path, key, hash) {
 		path, _ = find(t.root, key, buf[:0])
 	}
+	t.came(hash)
 	return 0, false
 }
 
@@ -96,6 +102,7 @@ func (t *Tree) Delete(key []byte) (old uint64, had bool) {
 	f.n.keys.remove(f.i)
 	t.add(path, Summary{}.Sub(Summary{Count: 1, Sum: old}))
 	t.tidy(path)
+	t.went(old)
 	return old, true
 }
 
