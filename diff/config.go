@@ -1,11 +1,15 @@
 package diff
 
-import "math"
+import (
+	"math"
+
+	"github.com/sdiff/sdiff/merkle"
+)
 
 // Defaults of Config.
 const (
 	DefaultFrameBytes = 64 << 10
-	DefaultWindow     = 8
+	DefaultWindow     = 32
 	DefaultParts      = 64
 	DefaultItems      = 32
 	DefaultMaxPending = 1 << 20
@@ -20,8 +24,9 @@ const (
 	// Every second level is mine, and in each of mine a range of my items is
 	// cut into parts that are smaller, by half at least: 64 cuts leave nothing
 	// of 2^64 items, the peer's as many, and a list, a request for one and a
-	// verdict may follow.
-	maxLevels = 2*64 + 4
+	// verdict may follow. Before that may come an opening, cells and requests
+	// for more, hashes that are lacked.
+	maxLevels = 2*64 + 4 + 2*(maxCellRounds+1)
 )
 
 // Config tunes a Session. The zero Config is the default; a value out of range
@@ -45,6 +50,10 @@ type Config struct {
 	// some 24 bytes each; those beyond are counted by Left. If zero,
 	// DefaultMaxPending.
 	MaxPending int
+	// Sketch is the sketch of the very items that are compared, or nil. With
+	// one on both sides, most comparisons take one round trip and some 27
+	// bytes for each difference.
+	Sketch *merkle.Sketch
 }
 
 // withDefaults returns c with every field in its range.
@@ -55,6 +64,7 @@ func (c Config) withDefaults() Config {
 		Parts:      inRange(c.Parts, DefaultParts, 2, maxParts),
 		Items:      inRange(c.Items, DefaultItems, 1, maxItems),
 		MaxPending: inRange(c.MaxPending, DefaultMaxPending, 1, math.MaxInt32),
+		Sketch:     c.Sketch,
 	}
 }
 

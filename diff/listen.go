@@ -40,14 +40,20 @@ func (s *Session) stepAck(m Message) ([]Message, string) {
 // broke the protocol.
 func (s *Session) stepLevel(m Message) ([]Message, string) {
 	if s.phase == phaseNew {
-		s.said.tasks = append(s.said.tasks, task{hi: s.all.Count, kind: taskRoot})
 		s.level, s.phase = 1, phaseListen
+		s.beginRanges("the peer keeps no sketch")
 	}
 	switch {
 	case s.phase != phaseListen || s.unacked > 0:
 		return nil, "a level out of turn"
 	case m.level != s.level:
 		return nil, "a level out of order"
+	}
+	if s.sk.open != 0 {
+		return nil, "a level out of turn"
+	}
+	if s.sk.said != sayRanges {
+		s.beginRanges("the peer chose so")
 	}
 	s.stats.Levels = s.level
 	r := newEntryReader(m.entries)
@@ -60,12 +66,17 @@ func (s *Session) stepLevel(m Message) ([]Message, string) {
 		return nil, r.err.Reason
 	}
 	if m.more {
-		ack := Message{kind: kindAck, level: m.level}
-		s.stats.MessagesOut++
-		s.stats.BytesOut += uint64(ack.size())
-		return []Message{ack}, ""
+		return s.ack(m.level), ""
 	}
 	return s.endListen(m.left)
+}
+
+// beginRanges makes all there is what the peer's first level of ranges is about.
+func (s *Session) beginRanges(why string) {
+	s.endSketch(MethodRanges, why)
+	s.said.reset()
+	s.said.tasks = append(s.said.tasks, task{hi: s.all.Count, kind: taskRoot})
+	s.at, s.in = cursor{}, inbound{}
 }
 
 // endListen ends the peer's level. If anything in it calls for an answer, this

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/sdiff/sdiff/diff"
 	"github.com/sdiff/sdiff/merkle"
@@ -18,7 +19,9 @@ type side struct {
 	found map[string]uint64
 	// whole are the findings of ranges; their items are in found, too.
 	whole   []diff.Finding
-	longest int // bytes of the longest message sent to this side
+	keys    []string // of the items that were found one by one, as they came
+	longest int      // bytes of the longest message sent to this side
+	most    int      // messages that were sent to this side at once
 }
 
 func newSide(tree *merkle.Snapshot, cfg diff.Config) *side {
@@ -47,6 +50,7 @@ func (s *side) add(f diff.Finding) error {
 			return fmt.Errorf("found item %q with hash %x, which is not here", f.Key, f.Hash)
 		}
 		s.found[string(f.Key)] = f.Hash
+		s.keys = append(s.keys, string(f.Key))
 		return nil
 	}
 	s.whole = append(s.whole, f)
@@ -63,6 +67,9 @@ func (s *side) add(f diff.Finding) error {
 	})
 	return err
 }
+
+// ascending reports whether the items that were found one by one came in key order.
+func (s *side) ascending() bool { return slices.IsSorted(s.keys) }
 
 // step gives the next message of the inbox to the session and appends what it
 // answers to the peer's inbox.
@@ -84,6 +91,7 @@ func (s *side) step(peer *side) error {
 }
 
 func (s *side) receive(out []diff.Message) {
+	s.most = max(s.most, len(out))
 	for _, m := range out {
 		b := m.Append(nil)
 		s.inbox = append(s.inbox, b)

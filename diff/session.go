@@ -54,6 +54,9 @@ type Session struct {
 	findings findings
 	left     uint64
 	stats    Stats
+
+	sk    sketching
+	cells []merkle.Cell // scratch
 }
 
 // A turn is what one level says, in key order, unexpanded.
@@ -123,7 +126,9 @@ type cursor struct{ task, part int }
 // New returns a session that compares the items of tree, nil meaning none,
 // with the peer's.
 func New(tree *merkle.Snapshot, cfg Config) *Session {
-	return &Session{tree: tree, all: tree.Summary(), cfg: cfg.withDefaults()}
+	s := &Session{tree: tree, all: tree.Summary(), cfg: cfg.withDefaults()}
+	s.sk.mine, s.cfg.Sketch = s.cfg.Sketch, nil // kept no longer than it is needed
+	return s
 }
 
 // Start begins the comparison and returns the first messages, those of level
@@ -134,6 +139,12 @@ func (s *Session) Start() ([]Message, error) {
 		return nil, ErrBegun
 	}
 	s.level = 1
+	if s.sk.mine != nil {
+		s.sk.said = sayOpening
+		s.phase = phaseTalk
+		return s.talk(), nil
+	}
+	s.stats.Method, s.stats.Why = MethodRanges, "no sketch is kept here"
 	s.decide(0, s.all.Count, unknown)
 	s.said, s.next = s.next, s.said
 	s.phase = phaseTalk
@@ -145,8 +156,9 @@ func (s *Session) Start() ([]Message, error) {
 // that the peer broke the protocol: the session is dead and returns the same
 // error from then on.
 //
-// A step costs O(log n) for each entry of the message and of those returned,
-// plus the items of ranges that the peer lists.
+// A step costs O(log n) for each entry or cell of the message and of those
+// returned, plus the items of ranges that the peer lists. One step of a
+// comparison by sketches reads all items, about a nanosecond for each.
 func (s *Session) Step(m Message) ([]Message, error) {
 	if s.err != nil {
 		return nil, s.err
@@ -160,6 +172,16 @@ func (s *Session) Step(m Message) ([]Message, error) {
 		out, reason = s.stepAck(m)
 	case kindLevel:
 		out, reason = s.stepLevel(m)
+	case kindOpen:
+		out, reason = s.stepOpen(m)
+	case kindCells:
+		out, reason = s.stepCells(m)
+	case kindMore:
+		out, reason = s.stepMore(m)
+	case kindWant:
+		out, reason = s.stepWant(m)
+	case kindAgree:
+		out, reason = s.stepAgree(m)
 	default:
 		reason = "a message of no kind"
 	}
@@ -187,16 +209,30 @@ func (s *Session) Done() bool { return s.phase == phaseDone && s.findings.empty(
 func (s *Session) Left() uint64 { return s.left }
 
 // Stats returns what the comparison has cost so far.
-func (s *Session) Stats() Stats { return s.stats }
+func (s *Session) Stats() Stats {
+	st := s.stats
+	if st.RoundTrips == 0 {
+		st.RoundTrips = (st.Levels + 1) / 2
+	}
+	return st
+}
 
 // Stats says what a comparison has cost, seen from one side.
 type Stats struct {
-	Levels                  int    // the highest level sent or received; two are a round trip
+	Levels                  int    // the highest level sent or received
+	RoundTrips              int    // until the side that began knew what differs
 	MessagesIn, MessagesOut uint64 // acks included
 	BytesIn, BytesOut       uint64 // of encoded messages, without the transport's framing
 	Ranges                  uint64 // the peer's summaries compared with ours
 	Listed                  uint64 // the peer's item hashes looked up
 	Peak                    int    // most ranges remembered at once
+
+	// Method is how it was done, Why is why so, in words. Who starts learns
+	// the reason only if it is its own: it may be empty for MethodSketch.
+	Method Method
+	Why    string
+	// Cells is how many cells of sketches were sent or came.
+	Cells int
 }
 
 // loses counts ranges as not compared.

@@ -123,7 +123,15 @@ func (s *Session) talk() []Message {
 // endTalk decides what follows this side's level.
 func (s *Session) endTalk() {
 	s.stats.Levels = s.level
+	if s.sk.said == sayAgree {
+		s.phase = phaseDone
+		return
+	}
 	s.level++
+	if s.sk.said != sayRanges {
+		s.phase = phaseListen
+		return
+	}
 	s.at = cursor{}
 	for i := range s.said.tasks {
 		if s.said.tasks[i].answers() > 0 {
@@ -145,6 +153,9 @@ func (s *Session) endDrain() {
 
 // piece returns the next message of this side's level.
 func (s *Session) piece() Message {
+	if s.sk.said != sayRanges {
+		return s.sketchPiece()
+	}
 	var w entryWriter
 	for s.at.task < len(s.said.tasks) && len(w.out) < s.cfg.FrameBytes {
 		s.say(&w, &s.said.tasks[s.at.task])

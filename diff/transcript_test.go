@@ -20,7 +20,9 @@ import (
 //
 //	tree a|b [like=a] [fill=N] [via=inserts]   items of a side, one "key hash" a line, the hash in
 //	                                           hex; "-key" deletes. fill adds k000, k001, …
+//	         [sketch=yes]                      keeps a sketch
 //	session a|b [items= parts= window= frame= pending=]
+//	            [sketch=yes]                   compares by the sketch
 //	start a|b                                  lets a side begin
 //	deliver a|b [count=N]                      gives a side the next messages of its inbox
 //	drop|repeat a|b                            loses or doubles the next message
@@ -45,6 +47,8 @@ type transcript struct {
 	trees map[string]*merkle.Tree
 	sides map[string]*side
 	out   strings.Builder
+	// sketch is true if a session had one: then state says more.
+	sketch bool
 }
 
 func (x *transcript) command(t *testing.T, d *datadriven.TestData) string {
@@ -92,8 +96,9 @@ func (x *transcript) command(t *testing.T, d *datadriven.TestData) string {
 }
 
 func (x *transcript) tree(t *testing.T, d *datadriven.TestData, who string) {
-	var like, via string
+	var like, via, sketch string
 	var fill int
+	d.MaybeScanArgs(t, "sketch", &sketch)
 	d.MaybeScanArgs(t, "like", &like)
 	d.MaybeScanArgs(t, "via", &via)
 	d.MaybeScanArgs(t, "fill", &fill)
@@ -124,6 +129,9 @@ func (x *transcript) tree(t *testing.T, d *datadriven.TestData, who string) {
 		}
 		tree = again
 	}
+	if sketch != "" {
+		tree.KeepSketch()
+	}
 	x.trees[who] = tree
 	fmt.Fprintf(&x.out, "%d items, sum %x\n", tree.Summary().Count, tree.Summary().Sum)
 }
@@ -135,6 +143,11 @@ func (x *transcript) session(t *testing.T, d *datadriven.TestData, who string) {
 	} {
 		d.MaybeScanArgs(t, name, field)
 	}
+	var sketch string
+	if d.MaybeScanArgs(t, "sketch", &sketch); sketch != "" {
+		c.Sketch = x.trees[who].Sketch()
+	}
+	x.sketch = x.sketch || sketch != ""
 	x.sides[who] = newSide(x.trees[who].Snapshot(), c)
 }
 
@@ -208,5 +221,8 @@ func (x *transcript) state() {
 			fmt.Fprintf(&x.out, ", %d ranges not compared", s.Left())
 		}
 		fmt.Fprintf(&x.out, "; sent %d messages, %d bytes\n", st.MessagesOut, st.BytesOut)
+		if x.sketch {
+			fmt.Fprintf(&x.out, "   by %s (%s), %d cells, %d round trips\n", st.Method, st.Why, st.Cells, st.RoundTrips)
+		}
 	}
 }

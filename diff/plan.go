@@ -1,0 +1,121 @@
+package diff
+
+import (
+	"fmt"
+
+	"github.com/sdiff/sdiff/merkle"
+)
+
+// A Method is how a comparison found what differs.
+type Method string
+
+// The methods.
+const (
+	MethodNone   Method = "none"   // the summaries were equal
+	MethodSketch Method = "sketch" // the cells of two sketches told
+	MethodRanges Method = "ranges" // ever smaller ranges were compared
+)
+
+// A plan says how a comparison is to be done, and why so.
+type plan struct {
+	groups, cells int // of the sketch; 0: compare ranges
+	why           string
+}
+
+// Bounds of what is planned.
+const (
+	// fewItems is up to how many items a list of their hashes is cheaper than
+	// anything else.
+	fewItems = 24
+	// clusterLeast is from how many differences on they are expected in every
+	// range of a probe, were they spread at random.
+	clusterLeast = 256
+	// clusterRanges is in how many ranges at most they are if they are not.
+	clusterRanges = probeRanges * 5 / 8
+	// clusterShare is from which share of the items in these ranges on it is
+	// cheaper to compare ranges: 1 of so many.
+	clusterShare = 6
+	// The estimate of the counters is off by a tenth. For few differences, cells
+	// are sent as if there were a tenth more, as bytes are cheaper than a round
+	// trip; for many, as if there were a little less, as many bytes are saved
+	// where that is enough.
+	fewDiffer, manyDiffer = 2000, 20_000
+	// listedBytes is what it takes to list an item, cellBytes to tell it by a
+	// sketch and ask for it.
+	listedBytes, askedBytes = 8, 4
+)
+
+// plan chooses by what each way is expected to cost.
+func (s *Session) plan(o *opening) plan {
+	mine, theirs := s.all.Count, o.all.Count
+	fewer := min(mine, theirs)
+	switch {
+	case s.sk.mine == nil:
+		return plan{why: "no sketch is kept here"}
+	case fewer == 0:
+		return plan{why: "one side holds nothing"}
+	case fewer <= fewItems:
+		return plan{why: fmt.Sprintf("one side holds %d items only", fewer)}
+	}
+	counters := s.sk.mine.Counters()
+	d := max(1, counters.Difference(&o.counters), max(mine, theirs)-fewer)
+	cells := min(s.sk.mine.Cells(), o.cells)
+	if n := uint64(merkle.CellsFor(d))*merkle.CellSize + d*askedBytes; n > fewer*listedBytes {
+		return plan{why: fmt.Sprintf("about %d of %d items differ", d, fewer)}
+	}
+	if at, n := s.clustered(o.probe); d >= clusterLeast && at > 0 && at <= clusterRanges && d*clusterShare > n {
+		return plan{why: fmt.Sprintf("about %d items differ, in %d of %d ranges", d, at, probeRanges)}
+	}
+	if groups, each := cut(d, cells); groups > 0 {
+		return plan{groups: groups, cells: each, why: fmt.Sprintf("about %d items differ", d)}
+	}
+	return plan{why: fmt.Sprintf("about %d items differ, more than %d cells tell", d, cells*merkle.SketchParts)}
+}
+
+// cut returns in how many groups of parts, as few as possible, the cells for d
+// differences are sent at first, and how many of each group. It returns 0 groups
+// if the cells kept of each part are too few.
+func cut(d uint64, kept int) (groups, each int) {
+	ask := d
+	switch {
+	case d < fewDiffer:
+		ask += d / 10
+	case d > manyDiffer:
+		ask -= d / 24
+	}
+	for groups = 1; groups <= merkle.SketchParts; groups *= 2 {
+		each = merkle.CellsFor((ask + uint64(groups) - 1) / uint64(groups))
+		if each <= kept/8*5 { // the rest is for a third more than was estimated
+			return groups, each
+		}
+	}
+	if most := kept / 8 * 7; each <= kept && most > 0 {
+		return merkle.SketchParts, min(each, most) // even if it seems too few, it may be enough
+	}
+	return 0, 0
+}
+
+// clustered returns in how many of the ranges of a probe something differs, and
+// how many items are in these. 0 means that nobody knows.
+func (s *Session) clustered(probe []byte) (ranges int, items uint64) {
+	if len(probe) == 0 {
+		return 0, 0
+	}
+	bounds, checks, err := readProbe(probe)
+	if err != nil {
+		panic("BUG: diff: a probe was not checked: " + err.Error())
+	}
+	var lo []byte
+	for i, c := range probeChecks(s.tree, bounds) {
+		var hi []byte
+		if i < len(bounds) {
+			hi = bounds[i]
+		}
+		if c != checks[i] {
+			ranges++
+			items += s.tree.Range(lo, hi).Count
+		}
+		lo = hi
+	}
+	return ranges, items
+}
