@@ -204,6 +204,7 @@ func (s *scene) healed(ctx context.Context) (report, error) {
 		sum.CompareBytes += r.CompareBytes
 		sum.RoundTrips += r.RoundTrips
 		sum.Rounds += r.Rounds
+		sum.Method = r.Method
 		if (r.Outcome == replica.Repaired || r.Outcome == replica.Same) && r.damage.left == 0 {
 			sum.Outcome, sum.Offset = replica.Repaired, r.Offset
 			sum.Took = r.Start.Add(r.Took).Sub(sum.Start)
@@ -224,7 +225,7 @@ func (s *scene) cost(ctx context.Context) error {
 		return err
 	}
 	s.page.row("differences", "%s missing, %s extra, %s changed", number(r.Missing), number(r.Extra), number(r.Changed))
-	s.page.row("comparing", "%s in %s of %s", size(r.CompareBytes), plural(r.RoundTrips, "round trip"), plural(r.Rounds, "comparison"))
+	s.page.row("comparing", "%s in %s of %s, the last by %s", size(r.CompareBytes), plural(r.RoundTrips, "round trip"), plural(r.Rounds, "comparison"), r.Method)
 	wire := r.BytesIn + r.BytesOut
 	s.page.row("on the wire", "%s, values and live writes included", size(wire))
 	s.page.row("a full copy", "%s: %.0f times as much", size(s.copied), float64(s.copied)/float64(wire))

@@ -31,7 +31,7 @@ type Follower struct {
 	cancelc chan *ask
 	takenc  chan pair
 	badc    chan scrubbed
-	viewc   chan chan<- view
+	viewc   chan viewAsk
 	state   atomic.Pointer[standing]
 	moved   signal // after every change of state
 	heads   clockwork
@@ -89,7 +89,7 @@ func NewFollower(st store.Store, cfg FollowerConfig) (*Follower, error) {
 	f := &Follower{
 		st: st, cfg: cfg.withDefaults(), lim: st.Limits(),
 		readyc: make(chan struct{}), endedc: make(chan struct{}),
-		askc: make(chan *ask), cancelc: make(chan *ask), takenc: make(chan pair), badc: make(chan scrubbed), viewc: make(chan chan<- view),
+		askc: make(chan *ask), cancelc: make(chan *ask), takenc: make(chan pair), badc: make(chan scrubbed), viewc: make(chan viewAsk),
 	}
 	f.life.init(f.cfg.Observer)
 	f.feed.init()
@@ -162,9 +162,9 @@ func (f *Follower) loop(ctx context.Context) error {
 			err = f.dialed(ctx, l)
 		case <-f.dial.timer.C:
 			f.connect(ctx)
-		case c := <-f.viewc:
+		case a := <-f.viewc:
 			sv, err := f.st.View()
-			c <- view{tree: f.tree.Snapshot(), store: sv, pos: f.meta.Position, err: err}
+			a.c <- view{tree: f.tree.Snapshot(), store: sv, pos: f.meta.Position, err: err}
 		case a := <-f.askc:
 			f.asked(ctx, a)
 		case a := <-f.cancelc:
@@ -295,7 +295,7 @@ func (f *Follower) express() {
 func (f *Follower) view(ctx context.Context) (view, error) {
 	c := make(chan view, 1)
 	select {
-	case f.viewc <- c:
+	case f.viewc <- viewAsk{c: c}:
 	case <-f.endedc:
 		return view{}, ErrClosed
 	case <-ctx.Done():

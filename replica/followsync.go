@@ -145,7 +145,7 @@ func (y *followSync) start(p syncPoint) error {
 		return protocolErrorf("a comparison at %d, but the copy stands at %d", p.pos.Offset, f.meta.Position.Offset)
 	}
 	y.snap, y.queued = f.tree.Snapshot(), false
-	y.diff = diff.New(y.snap, diff.Config{})
+	y.diff = diff.New(y.snap, diff.Config{Sketch: f.tree.Sketch()})
 	y.rep.Offset, y.rep.Master = p.pos.Offset, p.pos.Fingerprint.String()
 	if y.snap.Summary() == p.pos.Fingerprint {
 		return y.same()
@@ -270,8 +270,9 @@ func (y *followSync) settle(p syncPoint) error {
 	if y.diff == nil || !y.diff.Done() {
 		return protocolErrorf("the comparison is declared over before it is")
 	}
-	y.rep.RoundTrips += (y.diff.Stats().Levels + 1) / 2
 	s := y.diff.Stats()
+	y.rep.RoundTrips += s.RoundTrips
+	y.rep.Method, y.rep.MethodWhy = s.Method, p.why
 	y.rep.CompareBytes += s.BytesIn + s.BytesOut
 	y.rep.Master, y.rep.Unsendable = p.pos.Fingerprint.String(), y.bad
 	left := p.left + y.diff.Left()

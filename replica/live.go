@@ -41,7 +41,9 @@ type liveTree struct {
 	corrects bool
 }
 
+// newLiveTree takes over a tree, and makes it keep a sketch.
 func newLiveTree(t *merkle.Tree, hash merkle.Hasher, corrects bool) *liveTree {
+	t.KeepSketch()
 	return &liveTree{Tree: t, hash: hash, marked: map[string]string{}, corrects: corrects}
 }
 

@@ -274,24 +274,27 @@ type syncPoint struct {
 	pos        stream.Position
 	unsendable uint64
 	left       uint64
+	why        string // why they were compared as they were; empty in sync start
 }
 
 func (m syncPoint) append() []byte {
 	w := wire.NewWriter(nil)
-	w.Array(4)
+	w.Array(5)
 	w.Uint(m.id)
 	putPosition(w, m.pos)
 	w.Uint(m.unsendable)
 	w.Uint(m.left)
+	w.String(m.why)
 	return w.Out()
 }
 
 func parseSyncPoint(b []byte) (m syncPoint, err error) {
 	r := newReader(b)
-	r.ArrayN(4)
+	r.ArrayN(5)
 	m.id = r.Uint()
 	m.pos = getPosition(r)
 	m.unsendable, m.left = r.Uint(), r.Uint()
+	m.why = r.StringMax(maxReason)
 	return m, parsed("sync point", r)
 }
 

@@ -101,13 +101,13 @@ func (s *session) pushSync(ctx context.Context) error {
 	if y == nil || !y.slot || s.viewing || s.barrier != nil || !s.peer.room() {
 		return nil
 	}
-	ask := func(f func(view) error) {
+	ask := func(f func(view) error, sketch bool) {
 		y.want = f
-		s.askView(ctx)
+		s.askView(ctx, sketch)
 	}
 	if !y.started {
 		y.started = true
-		ask(y.start)
+		ask(y.start, true)
 		return nil
 	}
 	if err := y.stepInbox(); err != nil {
@@ -120,12 +120,12 @@ func (s *session) pushSync(ctx context.Context) error {
 			notify(s.peer.drainedc) // there may be more
 			return nil
 		}
-		ask(y.sendItems)
+		ask(y.sendItems, false)
 	case len(y.todo) == 0 && y.diff != nil && y.diff.Done() && len(y.inbox) == 0 && y.acked == y.seq && !y.done:
 		// What was not acknowledged may have been lost: the follower would take
 		// silence for the word that we do not hold a key (R4).
 		y.done = true
-		ask(y.finish)
+		ask(y.finish, false)
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func (y *serveSync) gotView(v view) error {
 func (y *serveSync) start(v view) error {
 	v.store.Close()
 	y.snap = v.tree
-	y.diff = diff.New(v.tree, diff.Config{})
+	y.diff = diff.New(v.tree, diff.Config{Sketch: v.sketch})
 	body := syncPoint{id: y.id, pos: v.pos}.append()
 	y.s.barrier = &barrier{v.pos.Offset, func() { y.s.peer.send(frameSyncStart, body) }}
 	return nil
@@ -155,7 +155,7 @@ func (y *serveSync) start(v view) error {
 // finish queues the word that everything found has been sent.
 func (y *serveSync) finish(v view) error {
 	v.store.Close()
-	body := syncPoint{id: y.id, pos: v.pos, unsendable: y.unsendable, left: y.diff.Left()}.append()
+	body := syncPoint{id: y.id, pos: v.pos, unsendable: y.unsendable, left: y.diff.Left(), why: y.diff.Stats().Why}.append()
 	y.s.barrier = &barrier{v.pos.Offset, func() {
 		y.s.peer.send(frameSyncDone, body)
 		y.giveUpSlot()

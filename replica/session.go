@@ -158,10 +158,10 @@ func (s *session) readLog(maxBytes int) ([]stream.Record, error) {
 
 // askView asks the writer for a view; until it comes the cursor does not move,
 // so that it cannot pass the view's position.
-func (s *session) askView(ctx context.Context) {
+func (s *session) askView(ctx context.Context, sketch bool) {
 	s.viewing = true
 	s.m.wg.Go(func() {
-		v, err := s.m.w.view(ctx)
+		v, err := s.m.w.viewWith(ctx, sketch)
 		v.err = err
 		s.viewc <- v
 	})

@@ -147,7 +147,7 @@ func (b *babbler) body(typ byte) []byte {
 	case syncQueued, chunkAck:
 		return encode(s.number(), s.number())
 	case syncStart, syncDone:
-		return encode(s.number(), b.position(), s.number(), s.number())
+		return encode(s.number(), b.position(), s.number(), s.number(), "")
 	case compare:
 		return encode(s.number(), s.bytes())
 	case items:

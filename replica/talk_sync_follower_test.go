@@ -34,7 +34,7 @@ func (m *puppetMaster) begin(p *testPeer) (uint64, *diff.Session) {
 	m.t.Helper()
 	ask := p.want("it asks for a comparison", syncAsk)
 	id := ask.num(m.t, 0)
-	p.send(syncStart, id, m.pos, 0, 0)
+	p.send(syncStart, id, m.pos, 0, 0, "")
 	return id, diff.New(m.tree.Snapshot(), diff.Config{})
 }
 
@@ -86,7 +86,7 @@ func TestRepairOfAFollower(t *testing.T) {
 		p.sendRaw(commits, m.commit("x", "born again")) // what only it held, the stream now writes
 		p.send(items, id, 2, 3, []any{[]byte("b"), []byte("2")})
 		p.want("each chunk is acknowledged", chunkAck)
-		p.send(syncDone, id, m.pos, 0, 0)
+		p.send(syncDone, id, m.pos, 0, 0, "")
 		if r := p.want("it says how that ended", syncResult); r.fields[1] != "repaired" {
 			t.Errorf("%v, want repaired", r)
 		}
@@ -117,7 +117,7 @@ func TestR4WhatTheMasterHoldsIsNotDeleted(t *testing.T) {
 		g.set(nil)
 		p.send(items, id, 1, 4, []any{[]byte("b"), []byte("2")})
 		p.want("the chunk is acknowledged", chunkAck)
-		p.send(syncDone, id, m.pos, 0, 0)
+		p.send(syncDone, id, m.pos, 0, 0, "")
 		if r := p.want("still different", syncResult); r.fields[1] != "different" {
 			t.Errorf("%v, want different", r)
 		}
@@ -129,7 +129,7 @@ func TestR4WhatTheMasterHoldsIsNotDeleted(t *testing.T) {
 		m.compare(p, id, s)
 		p.send(items, id, 1, 4, []any{[]byte("a"), []byte("newer"), []byte("x"), []byte("born")})
 		p.want("the chunk is acknowledged", chunkAck)
-		p.send(syncDone, id, m.pos, 0, 0)
+		p.send(syncDone, id, m.pos, 0, 0, "")
 		p.want("repaired", syncResult)
 		if r := <-res; r.rep.Outcome != replica.Repaired || r.rep.Rounds != 2 || r.rep.Deleted != 0 {
 			t.Errorf("%+v, %v, want repaired in two rounds, nothing deleted", r.rep, r.err)
@@ -147,47 +147,47 @@ func TestSyncFramesOutOfOrder(t *testing.T) {
 	}{
 		"a start elsewhere": {say: func(m *puppetMaster, p *testPeer, id uint64) {
 			m.pos.Offset++
-			p.send(syncStart, id, m.pos, 0, 0)
+			p.send(syncStart, id, m.pos, 0, 0, "")
 			m.pos.Offset--
 		}},
 		"two starts": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0)
-			p.send(syncStart, id, m.pos, 0, 0)
+			p.send(syncStart, id, m.pos, 0, 0, "")
+			p.send(syncStart, id, m.pos, 0, 0, "")
 		}},
 		"a message before the start": {say: func(m *puppetMaster, p *testPeer, id uint64) { p.send(compare, id, []byte{0x92, 2, 1}) }},
 		"a chunk before the start":   {say: func(m *puppetMaster, p *testPeer, id uint64) { p.send(items, id, 1, 2, item) }},
 		"keys before the start":      {say: func(m *puppetMaster, p *testPeer, id uint64) { p.send(keys, id, 1, 2, item) }},
-		"done before the start":      {say: func(m *puppetMaster, p *testPeer, id uint64) { p.send(syncDone, id, m.pos, 0, 0) }},
+		"done before the start":      {say: func(m *puppetMaster, p *testPeer, id uint64) { p.send(syncDone, id, m.pos, 0, 0, "") }},
 		"done before it is": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0)
-			p.send(syncDone, id, m.pos, 0, 0)
+			p.send(syncStart, id, m.pos, 0, 0, "")
+			p.send(syncDone, id, m.pos, 0, 0, "")
 		}},
 		"a chunk of another offset": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0)
+			p.send(syncStart, id, m.pos, 0, 0, "")
 			p.send(items, id, 1, 1, item)
 		}},
 		"a chunk of a later offset": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0)
+			p.send(syncStart, id, m.pos, 0, 0, "")
 			p.send(items, id, 1, 3, item)
 		}},
 		"half an item": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0)
+			p.send(syncStart, id, m.pos, 0, 0, "")
 			p.send(items, id, 1, 2, []any{[]byte("k")})
 		}},
 		"keys in a repair": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0)
+			p.send(syncStart, id, m.pos, 0, 0, "")
 			p.send(keys, id, 1, 2, []any{[]byte("k")})
 		}},
 		"items in a dry run": {dry: true, say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0)
+			p.send(syncStart, id, m.pos, 0, 0, "")
 			p.send(items, id, 1, 2, item)
 		}},
 		"no comparison message": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0)
+			p.send(syncStart, id, m.pos, 0, 0, "")
 			p.send(compare, id, []byte("nonsense"))
 		}},
 		"a message out of turn": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0)
+			p.send(syncStart, id, m.pos, 0, 0, "")
 			p.send(compare, id, []byte{0x92, 2, 1}) // an ack of what needs none
 		}},
 		"garbage": {say: func(m *puppetMaster, p *testPeer, id uint64) { p.sendRaw(syncStart, []byte{0xc1}) }},
@@ -225,12 +225,12 @@ func TestStaleChunksArePassedOver(t *testing.T) {
 		m.differ(p)
 		before := fmt.Sprint(contents(t, f.st))
 		say := func(id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0)
+			p.send(syncStart, id, m.pos, 0, 0, "")
 			p.send(compare, id, []byte("nonsense"))
 			p.send(items, id, 1, 9, []any{[]byte("k"), []byte("v")})
 			p.send(keys, id, 1, 9, []any{[]byte("k")})
 			p.send(syncQueued, id, 4)
-			p.send(syncDone, id, m.pos, 0, 0)
+			p.send(syncDone, id, m.pos, 0, 0, "")
 		}
 		say(1)
 		res := asked(f, t.Context(), replica.RepairOptions{})
@@ -318,7 +318,7 @@ func TestRepairWithoutItsCaller(t *testing.T) {
 		m.compare(p, id, s)
 		p.send(items, id, 1, 2, []any{[]byte("a"), []byte("1"), []byte("b"), []byte("2")})
 		p.want("the repair goes on", chunkAck)
-		p.send(syncDone, id, m.pos, 0, 0)
+		p.send(syncDone, id, m.pos, 0, 0, "")
 		p.want("it ends", syncResult)
 		m.sync(p) // the one that waited
 		if r := <-waiting; r.err != nil || r.rep.Outcome != replica.Same {

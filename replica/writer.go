@@ -41,7 +41,7 @@ type writer struct {
 
 	// shared
 	reqc  chan *request
-	viewc chan chan<- view
+	viewc chan viewAsk
 	trimc chan trim
 	room  *semaphore.Weighted
 	state atomic.Pointer[published]
@@ -81,6 +81,15 @@ type view struct {
 	store store.View
 	pos   stream.Position
 	err   error
+	// sketch is of the same items, if it was asked for: the writes that follow
+	// have to copy what it shares with the tree.
+	sketch *merkle.Sketch
+}
+
+// A viewAsk asks the owner of a tree for a view.
+type viewAsk struct {
+	c      chan<- view
+	sketch bool
 }
 
 // A trim says that the log begins after start from now on.
@@ -112,7 +121,7 @@ func newWriter(st store.Store, cfg MasterConfig, o opened, ages *clockwork) *wri
 		ages:  ages,
 		wall:  cfg.wall,
 		reqc:  make(chan *request, queuedRequests),
-		viewc: make(chan chan<- view),
+		viewc: make(chan viewAsk),
 		trimc: make(chan trim),
 		room:  semaphore.NewWeighted(queuedBytes),
 		donec: make(chan struct{}),
@@ -165,10 +174,13 @@ func (w *writer) do(ctx context.Context, r *request) (stream.Position, error) {
 }
 
 // view asks the loop for a view between two groups.
-func (w *writer) view(ctx context.Context) (view, error) {
+func (w *writer) view(ctx context.Context) (view, error) { return w.viewWith(ctx, false) }
+
+// viewWith is view with a sketch, if it is to be.
+func (w *writer) viewWith(ctx context.Context, sketch bool) (view, error) {
 	c := make(chan view, 1)
 	select {
-	case w.viewc <- c:
+	case w.viewc <- viewAsk{c, sketch}:
 	case <-w.donec:
 		return view{}, ErrClosed
 	case <-ctx.Done():
@@ -178,9 +190,13 @@ func (w *writer) view(ctx context.Context) (view, error) {
 	return v, v.err
 }
 
-func (w *writer) takeView() view {
+func (w *writer) takeView(a viewAsk) {
 	sv, err := w.st.View()
-	return view{tree: w.tree.Snapshot(), store: sv, pos: w.meta.Position, err: err}
+	v := view{tree: w.tree.Snapshot(), store: sv, pos: w.meta.Position, err: err}
+	if a.sketch {
+		v.sketch = w.tree.Sketch()
+	}
+	a.c <- v
 }
 
 // loop runs until ctx ends or the store fails. It is the only goroutine that
@@ -197,8 +213,8 @@ func (w *writer) loop(ctx context.Context) error {
 			// More writes wait than fit one group. Whoever else waits has its
 			// turn between two groups all the same.
 			select {
-			case c := <-w.viewc:
-				c <- w.takeView()
+			case a := <-w.viewc:
+				w.takeView(a)
 			case t := <-w.trimc:
 				err = w.startTrim(t)
 			case <-ctx.Done():
@@ -211,8 +227,8 @@ func (w *writer) loop(ctx context.Context) error {
 			select {
 			case r := <-w.reqc:
 				err = w.group(r)
-			case c := <-w.viewc:
-				c <- w.takeView()
+			case a := <-w.viewc:
+				w.takeView(a)
 			case t := <-w.trimc:
 				err = w.startTrim(t)
 			case <-idle:

@@ -44,7 +44,7 @@ func wantFields(t *testing.T, what string, o map[string]any, fields ...string) {
 }
 
 var reportFields = []string{"outcome", "reason?", "why?", "dry_run?", "offset", "before", "after", "master", "missing", "extra", "changed", "unsendable",
-	"put", "deleted", "bytes_in", "bytes_out", "compare_bytes", "round_trips", "rounds", "start", "took_ns", "needs_consent?", "keys?", "more_keys?"}
+	"put", "deleted", "bytes_in", "bytes_out", "compare_bytes", "round_trips", "rounds", "start", "took_ns", "needs_consent?", "keys?", "more_keys?", "method?", "method_why?"}
 
 // A jsonCase is a command line that succeeds and prints objects that all have
 // the fields.

@@ -81,6 +81,9 @@ func (a *app) report(r replica.Report) {
 	row("before", "%s", r.Before)
 	row("after", "%s", r.After)
 	row("master", "%s", r.Master)
+	if r.Method != "" {
+		row("compared", "by %s: %s", r.Method, r.MethodWhy)
+	}
 	row("cost", "%s in, %s out (%s to compare), %s in %s, %s", size(r.BytesIn), size(r.BytesOut), size(r.CompareBytes),
 		plural(uint64(r.RoundTrips), "round trip"), plural(uint64(r.Rounds), "round"), span(r.Took))
 }
