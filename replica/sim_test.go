@@ -100,6 +100,7 @@ var simRare = []string{
 	"backup in the master's place", "rollback accepted", "parked before another master",
 	"promotion", "promotion refused", "restored from a follower", "restore refused",
 	"repair: same", "repair: repaired", "repair: different", "repair: could not tell", "repair cut off", "repair of several rounds",
+	"compared by sketch", "compared by ranges",
 	"keys put by repairs", "keys deleted by repairs", "guard stopped a repair", "mass delete allowed",
 	"state: connecting", "state: initializing", "state: catching up", "state: streaming", "state: comparing",
 	"state: repairing", "state: drifted", "state: parked", "state: failed", "state: ended", "convergences",

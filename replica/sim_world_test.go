@@ -215,6 +215,9 @@ func (n *simNode) repaired(r replica.Report) {
 	if strings.HasPrefix(r.Reason, "the session ended") {
 		c.add("repair cut off")
 	}
+	if r.Method != "" {
+		c.add("compared by " + string(r.Method))
+	}
 	c.count("keys put by repairs", int(r.Put))
 	c.count("keys deleted by repairs", int(r.Deleted))
 	if r.DryRun {
