@@ -1,6 +1,9 @@
 package merkle
 
-import "fmt"
+import (
+	"fmt"
+	"unsafe"
+)
 
 // SketchParts is how many parts a sketch has. Every item belongs to one of
 // them, by the upper bits of its hash.
@@ -97,6 +100,14 @@ func newSketch(cells int) *sketch {
 		s.parts[i] = &part{owner: s.owner, cells: make([]Cell, cells)}
 	}
 	return s
+}
+
+// bytes returns about how much memory the cells take; s may be nil.
+func (s *sketch) bytes() int64 {
+	if s == nil {
+		return 0
+	}
+	return int64(SketchParts*s.cells) * int64(unsafe.Sizeof(Cell{}))
 }
 
 // change takes account of an item that came, by 1, or went, by -1. Cells do not

@@ -355,3 +355,24 @@ func TestSketchBugs(t *testing.T) {
 		}()
 	}
 }
+
+// TestBytesCountTheSketch checks that the memory of cells is not forgotten: a
+// budget of memory is set from what a tree says it takes.
+func TestBytesCountTheSketch(t *testing.T) {
+	var b Builder
+	for i := range 20_000 {
+		if err := b.Add(fmt.Appendf(nil, "k%06d", i), uint64(i)*0x9e3779b97f4a7c15); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree := b.Tree()
+	before := tree.Bytes()
+	tree.KeepSketch()
+	// A cell of 12 bytes takes 16.
+	if got, want := tree.Bytes()-before, int64(16*SketchParts*tree.Sketch().Cells()); got != want {
+		t.Errorf("a sketch of %d cells a part takes %d bytes, want %d", tree.Sketch().Cells(), got, want)
+	}
+	if got := tree.Snapshot().Bytes(); got != before {
+		t.Errorf("a snapshot takes %d bytes, want %d: it has no sketch", got, before)
+	}
+}

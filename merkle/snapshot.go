@@ -95,5 +95,6 @@ func (t *Tree) At(i uint64) (key []byte, hash uint64, ok bool) { return at(t.roo
 // Rank is Snapshot.Rank of the tree as it is.
 func (t *Tree) Rank(key []byte) uint64 { return below(t.root, key).Count }
 
-// Bytes is Snapshot.Bytes of the tree as it is.
-func (t *Tree) Bytes() int64 { return heap(t.root) }
+// Bytes is Snapshot.Bytes of the tree as it is, and what the sketch takes that it
+// keeps. What a Sketch that was taken from it has alone is not counted.
+func (t *Tree) Bytes() int64 { return heap(t.root) + t.sketch.bytes() }
