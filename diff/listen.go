@@ -53,7 +53,7 @@ func (s *Session) stepLevel(m Message) ([]Message, string) {
 		return nil, "a level out of turn"
 	}
 	if s.sk.said != sayRanges {
-		s.beginRanges("the peer chose so")
+		s.beginRanges(WhyPeer)
 	}
 	s.stats.Levels = s.level
 	r := newEntryReader(m.entries)

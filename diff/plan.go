@@ -16,6 +16,10 @@ const (
 	MethodRanges Method = "ranges" // ever smaller ranges were compared
 )
 
+// WhyPeer is the reason on the side that compared ranges because the other one
+// began to: what led to it, that one knows.
+const WhyPeer = "the peer chose so"
+
 // A plan says how a comparison is to be done, and why so.
 type plan struct {
 	groups, cells int // of the sketch; 0: compare ranges

@@ -228,7 +228,8 @@ type Stats struct {
 	Peak                    int    // most ranges remembered at once
 
 	// Method is how it was done, Why is why so, in words. Who starts learns
-	// the reason only if it is its own: it may be empty for MethodSketch.
+	// the reason only if it is its own: it may be empty for MethodSketch, and is
+	// WhyPeer if the other side went over to ranges.
 	Method Method
 	Why    string
 	// Cells is how many cells of sketches were sent or came.

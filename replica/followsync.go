@@ -145,11 +145,12 @@ func (y *followSync) start(p syncPoint) error {
 		return protocolErrorf("a comparison at %d, but the copy stands at %d", p.pos.Offset, f.meta.Position.Offset)
 	}
 	y.snap, y.queued = f.tree.Snapshot(), false
-	y.diff = diff.New(y.snap, diff.Config{Sketch: f.tree.Sketch()})
 	y.rep.Offset, y.rep.Master = p.pos.Offset, p.pos.Fingerprint.String()
 	if y.snap.Summary() == p.pos.Fingerprint {
 		return y.same()
 	}
+	// Not before: a sketch that is taken makes the writes that follow copy it.
+	y.diff = diff.New(y.snap, diff.Config{Sketch: f.tree.Sketch()})
 	msgs, err := y.diff.Start()
 	if err != nil {
 		return &fatalError{fmt.Errorf("BUG: %w", err)}
@@ -273,6 +274,9 @@ func (y *followSync) settle(p syncPoint) error {
 	s := y.diff.Stats()
 	y.rep.RoundTrips += s.RoundTrips
 	y.rep.Method, y.rep.MethodWhy = s.Method, p.why
+	if s.Method == diff.MethodRanges && s.Why != diff.WhyPeer {
+		y.rep.MethodWhy = s.Why // it was this side that went over to ranges
+	}
 	y.rep.CompareBytes += s.BytesIn + s.BytesOut
 	y.rep.Master, y.rep.Unsendable = p.pos.Fingerprint.String(), y.bad
 	left := p.left + y.diff.Left()

@@ -44,7 +44,8 @@ type Report struct {
 	Rounds       int           `json:"rounds"`
 	Start        time.Time     `json:"start"`
 	Took         time.Duration `json:"took_ns"`
-	// Method is how the last comparison was done, MethodWhy why so.
+	// Method is how the last comparison was done, MethodWhy why so; both are empty
+	// if the fingerprints were equal, so that there was nothing to compare.
 	Method    diff.Method `json:"method,omitempty"`
 	MethodWhy string      `json:"method_why,omitempty"`
 	// NeedsConsent names the option that would let a stopped repair go on.
