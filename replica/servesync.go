@@ -25,8 +25,9 @@ const (
 	// waits for the repair.
 	maxFindings  = 50_000
 	findingBytes = 4 << 20 // of keys
-	// maxInbox bounds the comparison messages that wait meanwhile.
-	maxInbox = 64
+	// maxInbox bounds the comparison messages that wait meanwhile: acks of all
+	// that is under way, and as many pieces of the follower's next level.
+	maxInbox = 2 * diff.DefaultWindow
 	// syncPatience is how long a comparison may make no progress before the
 	// follower is dropped, so that it cannot hold a place for ever.
 	syncPatience = 2 * time.Minute
