@@ -51,6 +51,7 @@ type serveSync struct {
 	snap    *merkle.Snapshot // at h
 	diff    *diff.Session
 	inbox   []diff.Message
+	outbox  []diff.Message // what was said and not queued: for want of room
 	todo    []diff.Finding // found and not sent; of the first, what lies before from is sent
 	waiting int            // bytes of keys in todo
 	from    []byte
@@ -122,7 +123,7 @@ func (s *session) pushSync(ctx context.Context) error {
 			return nil
 		}
 		ask(y.sendItems, false)
-	case len(y.todo) == 0 && y.diff != nil && y.diff.Done() && len(y.inbox) == 0 && y.acked == y.seq && !y.done:
+	case len(y.todo) == 0 && y.diff != nil && y.diff.Done() && len(y.inbox)+len(y.outbox) == 0 && y.acked == y.seq && !y.done:
 		// What was not acknowledged may have been lost: the follower would take
 		// silence for the word that we do not hold a key (R4).
 		y.done = true
@@ -201,24 +202,38 @@ func (y *serveSync) handle(f frame) error {
 }
 
 // stepInbox steps the comparison, unless so much was found already that the
-// repair has to catch up first.
+// repair has to catch up first, or what it said still waits for room.
 func (y *serveSync) stepInbox() error {
-	for len(y.inbox) > 0 && !y.backlog() && y.s.peer.room() {
+	for y.flush() && len(y.inbox) > 0 && !y.backlog() {
 		m := y.inbox[0]
 		y.inbox = y.inbox[1:]
 		out, err := y.diff.Step(m)
 		if err != nil {
 			return protocolErrorf("%v", err)
 		}
-		for _, m := range out {
-			y.s.peer.send(frameCompare, compare{y.id, m.Append(nil)}.append())
-		}
+		y.outbox = append(y.outbox, out...)
 		y.findings()
 	}
 	if y.diff != nil {
 		y.findings()
 	}
 	return nil
+}
+
+// flush queues what the comparison said while there is room, so that commits,
+// which are queued first, have at most that before them (R1). It reports whether
+// that was all and there still is room.
+func (y *serveSync) flush() bool {
+	for y.s.peer.room() {
+		if len(y.outbox) == 0 {
+			y.outbox = nil
+			return true
+		}
+		y.s.peer.send(frameCompare, compare{y.id, y.outbox[0].Append(nil)}.append())
+		y.outbox[0] = diff.Message{}
+		y.outbox = y.outbox[1:]
+	}
+	return false
 }
 
 // findings takes over what the comparison has found.
