@@ -52,7 +52,8 @@ type Config struct {
 	MaxPending int
 	// Sketch is the sketch of the very items that are compared, or nil. With
 	// one on both sides, most comparisons take one round trip and some 27
-	// bytes for each difference.
+	// bytes for each hash that only one side has: two for an item whose value
+	// differs.
 	Sketch *merkle.Sketch
 }
 

@@ -57,12 +57,13 @@
 //
 // # Which way
 //
-// The side that plans compares ranges if either side keeps no sketch; if one
-// holds nothing, or so little that a list of it is shortest; if about so many
-// items differ that cells would take more bytes than to list the smaller side;
-// if what differs lies side by side, so that it is most of a few ranges, as the
-// probe tells; and if the sketches have too few cells. Stats says which way it
-// was, and the reason on the side whose reason it is.
+// The side that begins does so with ranges if it keeps no sketch, or holds so
+// little that a list of it is shortest. The side that plans compares ranges for
+// these reasons, too; if about so many items differ that cells would take more
+// bytes than to list the smaller side; if what differs lies side by side, so
+// that it is most of a few ranges, as the probe tells; and if the sketches have
+// too few cells. Stats says which way it was, and the reason on the side whose
+// reason it is.
 //
 // Ranges are compared after all if cells came four times and did not tell, if
 // the peer keeps no more of them, or if what they told does not explain both

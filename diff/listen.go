@@ -41,7 +41,7 @@ func (s *Session) stepAck(m Message) ([]Message, string) {
 func (s *Session) stepLevel(m Message) ([]Message, string) {
 	if s.phase == phaseNew {
 		s.level, s.phase = 1, phaseListen
-		s.beginRanges("the peer keeps no sketch")
+		s.beginRanges(WhyPeer)
 	}
 	switch {
 	case s.phase != phaseListen || s.unacked > 0:

@@ -29,7 +29,7 @@ type plan struct {
 // Bounds of what is planned.
 const (
 	// fewItems is up to how many items a list of their hashes is cheaper than
-	// anything else.
+	// anything else, and no longer than an opening.
 	fewItems = 24
 	// clusterLeast is from how many differences on they are expected in every
 	// range of a probe, were they spread at random.

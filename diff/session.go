@@ -1,6 +1,8 @@
 package diff
 
 import (
+	"fmt"
+
 	"github.com/sdiff/sdiff/merkle"
 )
 
@@ -139,12 +141,17 @@ func (s *Session) Start() ([]Message, error) {
 		return nil, ErrBegun
 	}
 	s.level = 1
-	if s.sk.mine != nil {
+	why := "no sketch is kept here"
+	switch n := s.all.Count; {
+	case s.sk.mine == nil:
+	case n <= fewItems: // an opening is longer than the list
+		why = fmt.Sprintf("only %d items are here", n)
+	default:
 		s.sk.said = sayOpening
 		s.phase = phaseTalk
 		return s.talk(), nil
 	}
-	s.stats.Method, s.stats.Why = MethodRanges, "no sketch is kept here"
+	s.endSketch(MethodRanges, why)
 	s.decide(0, s.all.Count, unknown)
 	s.said, s.next = s.next, s.said
 	s.phase = phaseTalk

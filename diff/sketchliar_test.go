@@ -34,13 +34,15 @@ func TestSketchLiarEnds(t *testing.T) {
 			Sketch:     tree.Sketch(),
 		})
 		l := &sketchLiar{liar: liar{t: t, asked: []question{{kind: entrySummary, hi: []byte("l"), must: true}}}, s: s, sketch: tree.Sketch()}
-		inbox, toLiar := []Message{l.open()}, false
-		if rapid.Bool().Draw(t, "begin") {
+		var inbox []Message
+		toLiar := rapid.Bool().Draw(t, "begin")
+		if toLiar {
 			var err error
 			if inbox, err = s.Start(); err != nil {
 				t.Fatal(err)
 			}
-			toLiar = true
+		} else {
+			inbox = []Message{l.open()}
 		}
 		for ; len(inbox) > 0; toLiar = !toLiar {
 			var out []Message

@@ -63,6 +63,36 @@ func TestSketchOfFewDifferences(t *testing.T) {
 	}
 }
 
+// TestFewItemsAreListedAtOnce checks that a side with few items, be it an empty
+// follower, says so in less than an opening, and in one round trip: it opened,
+// and got the summaries of all that the other side holds.
+func TestFewItemsAreListedAtOnce(t *testing.T) {
+	const n = 5000
+	all := numbered(t, n, 0)
+	full := all.Tree()
+	full.KeepSketch()
+	for _, few := range []int{0, 1, 24} {
+		var tree merkle.Tree
+		for i := range few {
+			key, hash, _ := all.At(uint64(200 * i))
+			tree.Put(key, hash)
+		}
+		tree.KeepSketch()
+		a, b := sketchSides(&tree, full, diff.Config{})
+		if err := run(a, b, func() bool { return false }); err != nil {
+			t.Fatal(err)
+		}
+		st := a.Stats()
+		if got := st.BytesIn + st.BytesOut; got > 250 || st.RoundTrips != 1 {
+			t.Errorf("%d items: %d bytes and %d round trips, want at most 250 and one", few, got, st.RoundTrips)
+		}
+		if len(a.found) != 0 || len(b.found) != n-few || a.Stats().Method != diff.MethodRanges {
+			t.Errorf("%d items: found %d and %d by %q", few, len(a.found), len(b.found), a.Stats().Method)
+		}
+		checkStats(t, a, b)
+	}
+}
+
 // TestClusteredDifferences checks that of many differences side by side the
 // ranges tell, and of as many all over the sketch.
 func TestClusteredDifferences(t *testing.T) {
