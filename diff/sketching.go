@@ -242,6 +242,11 @@ func (s *Session) more() ([]Message, string) {
 		enough += int(spare * math.Sqrt(float64(each)))
 	}
 	least := k.have + max(4<<k.rounds, k.have*k.rounds/32)
+	if k.rounds == maxCellRounds-1 {
+		// Two hashes may have all of their few cells in common until many more have
+		// come. For the group or two where that is so these cost less than a descent.
+		least = 2 * k.have
+	}
 	k.hi = min(k.mine.Cells(), max(enough, least))
 	switch {
 	case failed:

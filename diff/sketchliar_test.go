@@ -302,6 +302,39 @@ func TestForgedCells(t *testing.T) {
 	}
 }
 
+// TestLastRequestForCellsDoublesThem checks how many cells are asked for when
+// nothing is told by those that came: two hashes that had their few cells in
+// common ended in ranges for want of a few hundred cells of one group.
+func TestLastRequestForCellsDoublesThem(t *testing.T) {
+	left, right, cfgA, cfgB := drifted(3, 20_000, 5)
+	a, b := New(left, cfgA), New(right, cfgB)
+	inbox, err := a.Start()
+	var his []int
+	for to, from := b, a; err == nil && len(inbox) > 0; to, from = from, to {
+		var out []Message
+		for _, m := range inbox {
+			switch {
+			case m.kind == kindCells:
+				his = append(his, m.hi)
+				m.data = bytes.Repeat([]byte{1, 2, 3}, len(m.data)/3)
+			case m.kind == kindMore && m.hi <= his[len(his)-1]:
+				t.Errorf("cells up to %d are asked for after %v", m.hi, his)
+			}
+			var got []Message
+			if got, err = to.Step(m); err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, got...)
+		}
+		inbox = out
+	}
+	if len(his) != maxCellRounds || his[3] < min(2*his[2], cfgA.Sketch.Cells()) || his[3] == his[2] {
+		t.Errorf("cells came up to %v, want them doubled in the end", his)
+	}
+	checkFound(t, "doubled", a, left, right)
+	checkFound(t, "doubled", b, right, left)
+}
+
 // checkFound checks that a session has found what its tree has and the other one
 // has not, in key order.
 func checkFound(t *testing.T, name string, s *Session, tree, other *merkle.Snapshot) {
