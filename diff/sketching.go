@@ -241,12 +241,10 @@ func (s *Session) more() ([]Message, string) {
 	if groups > 1 { // for the largest of them, as each costs another round trip
 		enough += int(spare * math.Sqrt(float64(each)))
 	}
-	least := k.have + max(4<<k.rounds, k.have*k.rounds/32)
-	if k.rounds == maxCellRounds-1 {
-		// Two hashes may have all of their few cells in common until many more have
-		// come. For the group or two where that is so these cost less than a descent.
-		least = 2 * k.have
-	}
+	// If that is not more, it is because two hashes have all of their few cells in
+	// common: a sixteenth more, a quarter, twice as many. For the group or two where
+	// that is so the last costs less than a descent.
+	least := k.have + max(4<<k.rounds, k.have<<(2*k.rounds)/64)
 	k.hi = min(k.mine.Cells(), max(enough, least))
 	switch {
 	case failed:

@@ -33,7 +33,7 @@ func TestSketchOfFewDifferences(t *testing.T) {
 	const n = 100_000
 	left := numbered(t, n, 0).Tree()
 	left.KeepSketch()
-	for _, c := range []struct{ d, bytes, trips int }{{0, 250, 1}, {1, 400, 1}, {10, 1400, 2}, {100, 7500, 2}, {1000, 65_000, 2}} {
+	for _, c := range []struct{ d, bytes, trips int }{{0, 250, 1}, {1, 400, 1}, {10, 1400, 2}, {100, 7500, 2}, {1000, 65_000, 3}} {
 		tree := left.Snapshot().Tree()
 		tree.KeepSketch()
 		r := rand.New(rand.NewPCG(uint64(c.d), 7))
