@@ -26,6 +26,17 @@ type space struct {
 	at      time.Time
 	written int64 // since then
 	slack   int64 // how much more than needed was free then
+
+	ahead  chan look // where the answer of a question asked ahead comes, or nil
+	before int64     // what was written when it was asked
+}
+
+// A look is what the file system says at a time: how much more than needed is
+// free, or why nothing should be written.
+type look struct {
+	at    time.Time
+	slack int64
+	err   error
 }
 
 const (
@@ -35,6 +46,12 @@ const (
 	// memory map on a full disk gets a SIGBUS.
 	spaceBytes = 8 << 20
 	spaceAge   = 10 * time.Millisecond
+	// Where writes go on it is asked after this time already, beside them: then
+	// none has to wait for the answer.
+	spaceAhead = 6 * time.Millisecond
+	// plenty is what is taken for free where it does not matter or cannot be told:
+	// then it is asked after spaceBytes or spaceAge.
+	plenty = 4 * spaceBytes
 	// Nothing at all is written where less than this is free: a Trim, or a
 	// transaction without data, takes a part of it.
 	floorBytes = 256 << 10
@@ -78,44 +95,91 @@ func (s *space) check(n int64) error {
 	}
 	s.written += n
 	now := time.Now()
-	if !s.full && s.written < min(spaceBytes, s.slack/4) && now.Sub(s.at) < spaceAge {
+	if s.ahead != nil {
+		select {
+		case l := <-s.ahead:
+			s.take(l)
+		default:
+		}
+	}
+	if s.due(now) && s.ahead != nil {
+		s.take(<-s.ahead)
+	}
+	if !s.due(now) {
 		return nil
 	}
-	s.at, s.written = now, n
-	err := s.ask(n)
-	s.full = err != nil
-	return err
+	s.before = s.written - n
+	l := s.look(n, s.full)
+	s.take(l)
+	return l.err
 }
 
-// ask asks the file system.
-func (s *space) ask(n int64) error {
+// due reports whether what is known is too old.
+func (s *space) due(now time.Time) bool {
+	return s.full || s.written >= min(spaceBytes, s.slack/4) || now.Sub(s.at) >= spaceAge
+}
+
+// take takes note of an answer.
+func (s *space) take(l look) {
+	s.ahead = nil
+	s.written -= s.before
+	s.at, s.slack, s.full = l.at, l.slack, l.err != nil
+}
+
+// lookAhead asks the file system, without waiting for it, if it will soon be
+// time to. It is to be called after a write.
+func (s *space) lookAhead() {
+	if s.dir == "" || s.ahead != nil || s.full || time.Since(s.at) < spaceAhead {
+		return
+	}
+	c := make(chan look, 1)
+	s.ahead, s.before = c, s.written
+	asking := *s
+	go func() { c <- asking.look(0, false) }()
+}
+
+// wait waits until nothing is asked any more.
+func (s *space) wait() {
+	if s.ahead != nil {
+		s.take(<-s.ahead)
+	}
+}
+
+// look asks the file system whether so many bytes can be written, where writes
+// of data were refused before or not. It changes nothing.
+func (s *space) look(n int64, full bool) look {
+	l := look{at: time.Now()}
+	l.slack, l.err = s.ask(n, full)
+	return l
+}
+
+func (s *space) ask(n int64, full bool) (slack int64, err error) {
 	if err := s.gone(); err != nil {
-		return err
+		return 0, err
 	}
 	if s.reserve < 0 {
-		return nil
+		return plenty, nil
 	}
 	more := int64(0) // than needed, or it would flap
-	if s.full {
+	if full {
 		more = 4
 	}
 	if files, _ := diskFiles(s.dir); files >= 0 && files < fewFiles+more {
-		return fmt.Errorf("%w: %d more files can be made there, %d is the least", store.ErrNoSpace, files, fewFiles+more)
+		return 0, fmt.Errorf("%w: %d more files can be made there, %d is the least", store.ErrNoSpace, files, fewFiles+more)
 	}
 	free, _ := s.volume(s.dir)
 	if free < 0 {
-		return nil // cannot be told here
+		return plenty, nil // cannot be told here
 	}
 	// What is written must not take the room that the next Open needs.
 	need := max(s.reserve, tables(memSize(s.dir)+n)+openBytes+2*floorBytes)
-	if s.full {
+	if full {
 		need += need / more
 	}
-	s.slack = free - n - need
-	if s.slack < 0 {
-		return fmt.Errorf("%w: %s are free, %s are to be", store.ErrNoSpace, human(free), human(need))
+	if slack = free - n - need; slack < 0 {
+		return 0, fmt.Errorf("%w: %s are free, %s are to be", store.ErrNoSpace, human(free), human(need))
 	}
-	return nil
+	return slack, nil
 }
 
 // floor returns an error of the same kinds if nothing at all should be written

@@ -50,11 +50,59 @@ func TestL7LatchOpensAQuarterAboveTheReserve(t *testing.T) {
 	}
 }
 
+// TestSpaceIsAskedAhead shows that where writes go on the file system is asked
+// beside them, that what was written meanwhile counts, and that nothing is
+// written on the strength of an answer that is too old.
+func TestSpaceIsAskedAhead(t *testing.T) {
+	const reserve = 1 << 30
+	asked, answer := make(chan bool), make(chan int64)
+	s := newSpace(t.TempDir(), reserve)
+	s.volume = func(string) (int64, int64) { asked <- true; return <-answer, 1 << 40 }
+	ago := func(d time.Duration) { s.at = time.Now().Add(-d) }
+	s.at, s.slack = time.Now(), reserve
+	s.lookAhead()
+	if s.ahead != nil {
+		t.Fatal("it is asked at once")
+	}
+	ago(spaceAhead)
+	if err := s.check(100); err != nil {
+		t.Fatal(err)
+	}
+	s.lookAhead()
+	<-asked
+	began := s.ahead
+	s.lookAhead()
+	if began == nil || s.ahead != began {
+		t.Error("it is not asked ahead, or twice")
+	}
+	s.at = time.Now().Add(time.Hour) // the answer takes its time
+	if err := s.check(spaceBytes / 2); err != nil || s.ahead == nil {
+		t.Errorf("a write before the answer: %v, and it waited: %t", err, s.ahead == nil)
+	}
+	answer <- 2 * reserve
+	s.wait()
+	if s.written != spaceBytes/2 {
+		t.Errorf("%d bytes were written since it was asked, want %d", s.written, spaceBytes/2)
+	}
+	if since := time.Since(s.at); s.ahead != nil || s.slack == 0 || since < 0 {
+		t.Errorf("the answer was not taken: %+v", s)
+	}
+	// Too old, and the answer is on its way: it is waited for.
+	ago(spaceAge)
+	s.lookAhead()
+	<-asked
+	go func() { answer <- reserve - 1 }()
+	go func() { <-asked; answer <- reserve - 1 }() // a refusal is looked at again
+	if err := s.check(1); !errors.Is(err, store.ErrNoSpace) || !s.full {
+		t.Errorf("a write on a disk that has filled up: %v", err)
+	}
+}
+
 // TestSizesInRefusals shows that people can read what is free and what is to be.
 func TestSizesInRefusals(t *testing.T) {
 	s := newSpace(t.TempDir(), 100<<40)
 	s.volume = func(string) (int64, int64) { return 71_492_624_384, 1 << 40 }
-	if err := s.ask(1); err == nil || !strings.HasSuffix(err.Error(), ": 71.5 GB are free, 110.0 TB are to be") {
+	if _, err := s.ask(1, false); err == nil || !strings.HasSuffix(err.Error(), ": 71.5 GB are free, 110.0 TB are to be") {
 		t.Errorf("ask = %v", err)
 	}
 	s.volume = func(string) (int64, int64) { return 999, 1 << 40 }
@@ -104,6 +152,7 @@ func TestDirectoryMovedAway(t *testing.T) {
 	if err := os.Rename(dir, dir+".away"); err != nil {
 		t.Fatal(err)
 	}
+	s.space.wait()
 	s.space.at = time.Time{} // as if it were a moment later
 	for what, err := range map[string]error{
 		"data": s.Write(data()), "meta": s.Write(&store.Txn{}), "Room": s.Room(), "closing": s.space.toClose(),

@@ -156,6 +156,7 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	var errs []error
 	s.drain.stop()
+	s.space.wait()
 	if s.owned && !s.readOnly {
 		if err := s.space.toClose(); err != nil {
 			return s.leave(err)

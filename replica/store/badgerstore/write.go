@@ -60,6 +60,7 @@ func (s *Store) Write(tx *store.Txn) error {
 		s.trimmed = min(s.trimmed, tx.Log.First)
 	}
 	s.writeHead(tx)
+	s.space.lookAhead()
 	return nil
 }
 
