@@ -27,7 +27,7 @@ type backupSource struct {
 func (s *backupSource) do(c call) (a answer, err error) {
 	switch c.Do {
 	case "open":
-		if s.db, err = openStraw(c.Dir, c.Tuned); err != nil {
+		if s.db, err = openStraw(c); err != nil {
 			return a, err
 		}
 		if s.l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -79,22 +79,25 @@ const pendingWrites = 256
 func (r *backupReceiver) do(c call) (a answer, err error) {
 	switch c.Do {
 	case "open":
-		r.db, err = openStraw(c.Dir, c.Tuned)
+		r.db, err = openStraw(c)
 	case "copy":
-		nc, err := net.Dial("tcp", c.Addr)
-		if err != nil {
-			return a, err
+		if a.Bytes, err = r.load(c.Addr); err == nil {
+			err = r.count(c.N)
 		}
-		defer nc.Close()
-		var bytes atomic.Uint64
-		if err := r.db.Load(bufio.NewReaderSize(countedConn{nc, &bytes}, 64<<10), pendingWrites); err != nil {
-			return a, err
-		}
-		a.Bytes = bytes.Load()
-	case "count":
-		err = r.count(c.N)
 	}
 	return a, err
+}
+
+// load returns how many bytes it received.
+func (r *backupReceiver) load(addr string) (uint64, error) {
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		return 0, err
+	}
+	defer nc.Close()
+	var bytes atomic.Uint64
+	err = r.db.Load(bufio.NewReaderSize(countedConn{nc, &bytes}, 64<<10), pendingWrites)
+	return bytes.Load(), err
 }
 
 // count returns an error unless there are n keys.

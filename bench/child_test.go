@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sdiff/sdiff/replica"
 )
 
 // A call tells a process of ours what to do. Which fields count depends on Do.
@@ -19,7 +21,13 @@ type call struct {
 	Dir    string
 	Addr   string
 	Tuned  bool // Badger with the options of badgerstore
+	Sync   bool // what is written is on disk when the write returns
+	Memory bool // a store in memory instead of Badger
+	NoLog  bool // a master that keeps no more commits than it must
+	Faulty bool // a follower whose ops can be damaged on their way in
+	Refuse bool // while cut off, attempts to connect fail instead of waiting
 	Seed   uint64
+	Skip   int // ops of the workload that come before
 	N      int
 	Commit int // ops of a commit
 	Rate   int // commits a second
@@ -34,9 +42,12 @@ type answer struct {
 	Offset uint64          `json:",omitempty"`
 	Pos    string          `json:",omitempty"`
 	Bytes  uint64          `json:",omitempty"`
+	Heap   int64           `json:",omitempty"` // in use after a collection
 	CPU    time.Duration   // of the process so far
 	Times  []time.Duration `json:",omitempty"`
 	Times2 []time.Duration `json:",omitempty"`
+
+	Repairs []replica.Report `json:",omitempty"`
 }
 
 // A player is a process of ours, from the inside.
@@ -51,6 +62,7 @@ func play(role string) (err error) {
 	p, ok := map[string]func() player{
 		"sdiff master":    func() player { return new(sdiffMaster) },
 		"sdiff follower":  func() player { return new(sdiffFollower) },
+		"sdiff crowd":     func() player { return new(sdiffCrowd) },
 		"straw master":    func() player { return new(strawMaster) },
 		"straw follower":  func() player { return new(strawFollower) },
 		"backup source":   func() player { return new(backupSource) },
@@ -76,6 +88,9 @@ func play(role string) (err error) {
 		a, err := player.do(c)
 		if err != nil {
 			a.Err = fmt.Sprintf("%s: %v", c.Do, err)
+		}
+		if c.Do == "heap" {
+			a.Heap = inUse()
 		}
 		a.CPU = cpuTime()
 		if err := out.Encode(a); err != nil {
@@ -116,6 +131,7 @@ type child struct {
 // start starts the test binary in a role. It ends with the test, or with stop.
 func start(tb testing.TB, role string) *child {
 	tb.Helper()
+	tb.TempDir() // what is registered first is removed last: after the process has ended
 	exe, err := os.Executable()
 	if err != nil {
 		tb.Fatal(err)

@@ -12,37 +12,45 @@ type duo struct {
 	addr string // the master's
 }
 
-// startSdiff starts a master and a follower with empty databases. lone leaves
-// the follower's to the caller.
-func startSdiff(tb testing.TB, lone bool) *duo {
+// startSdiff starts a master and a follower with empty databases, opened as how
+// says. lone leaves the follower's to the caller.
+func startSdiff(tb testing.TB, lone bool, how call) *duo {
 	tb.Helper()
-	dir := tb.TempDir()
 	d := &duo{name: "sdiff", m: start(tb, "sdiff master")}
-	d.addr = d.m.do(call{Do: "open", Dir: filepath.Join(dir, "m")}).Addr
 	if !lone {
 		d.f = start(tb, "sdiff follower")
-		d.f.do(call{Do: "open", Dir: filepath.Join(dir, "f"), Addr: d.addr})
-		d.write(call{Do: "load", N: 1, Commit: 1}) // so that they are connected
 	}
+	d.open(tb.TempDir(), how)
 	return d
 }
 
 // startStraw does the same with the straw man.
-func startStraw(tb testing.TB, tuned bool) *duo {
+func startStraw(tb testing.TB, how call) *duo {
 	tb.Helper()
-	dir := tb.TempDir()
 	d := &duo{name: "straw man", m: start(tb, "straw master"), f: start(tb, "straw follower")}
-	d.addr = d.m.do(call{Do: "open", Dir: filepath.Join(dir, "m"), Tuned: tuned}).Addr
-	d.f.do(call{Do: "open", Dir: filepath.Join(dir, "f"), Tuned: tuned, Addr: d.addr})
-	d.write(call{Do: "load", N: 1, Commit: 1})
+	if how.Tuned {
+		d.name = "tuned straw man"
+	}
+	d.open(tb.TempDir(), how)
 	return d
 }
 
+func (d *duo) open(dir string, how call) {
+	how.Do, how.Dir = "open", filepath.Join(dir, "m")
+	d.addr = d.m.do(how).Addr
+	if d.f != nil {
+		how.Dir, how.Addr = filepath.Join(dir, "f"), d.addr
+		d.f.do(how)
+		d.write(call{Do: "load", N: 1, Commit: 1}) // so that they are connected
+	}
+}
+
 // write tells the master to write, and returns when the follower has it all.
-func (d *duo) write(c call) {
+func (d *duo) write(c call) answer {
 	d.f.tb.Helper()
 	a := d.m.do(c)
 	d.f.do(call{Do: "wait", Offset: a.Offset, Pos: a.Pos})
+	return a
 }
 
 func (d *duo) paced(c call) {

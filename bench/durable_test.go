@@ -17,7 +17,7 @@ import (
 
 // BenchmarkDurable measures single writes that are on disk when they are
 // acknowledged, from several callers at once, beside Badger alone with a
-// transaction for each.
+// transaction for each, and beside a committer that gathers them as sdiff does.
 func BenchmarkDurable(b *testing.B) {
 	for _, writers := range []int{1, 64, 256} {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
@@ -46,26 +46,60 @@ func benchDurable(b meter, writers int, length time.Duration) {
 		b.Fatal(err)
 	}
 	defer db.Close()
+	com := newCommitter(b)
+	defer com.close(b)
 
-	var rates, theirs, p99s, theirP99s []float64
-	for range *rounds {
-		n, ages := concurrently(b, writers, length, func(op stream.Op) error {
+	sides := []*puts{
+		{put: func(op stream.Op) error {
 			_, err := m.Put(ctx, op.Key, op.Value)
 			return err
-		})
-		rates = append(rates, float64(n)/length.Seconds())
-		p99s = append(p99s, micros(percentile(ages, 0.99)))
-		n, ages = concurrently(b, writers, length, func(op stream.Op) error {
+		}},
+		{put: func(op stream.Op) error {
 			return db.Update(func(txn *badger.Txn) error { return txn.Set(op.Key, op.Value) })
-		})
-		theirs = append(theirs, float64(n)/length.Seconds())
-		theirP99s = append(theirP99s, micros(percentile(ages, 0.99)))
+		}},
+		{put: com.put},
 	}
-	b.ReportMetric(median(rates), "writes/s")
-	b.ReportMetric(median(p99s), "p99-us")
-	b.ReportMetric(median(theirs), "badger-writes/s")
-	b.ReportMetric(median(theirP99s), "badger-p99-us")
-	reportRatios(b, rates, theirs, "ratio")
+	for range *rounds {
+		for _, s := range sides {
+			n, ages := concurrently(b, writers, length, s.put)
+			s.rates = append(s.rates, float64(n)/length.Seconds())
+			s.p99s = append(s.p99s, micros(percentile(ages, 0.99)))
+		}
+	}
+	for i, prefix := range []string{"", "badger-", "committer-"} {
+		b.ReportMetric(median(sides[i].rates), prefix+"writes/s")
+		b.ReportMetric(median(sides[i].p99s), prefix+"p99-us")
+	}
+	reportRatios(b, sides[0].rates, sides[1].rates, "ratio")
+	reportRatios(b, sides[0].rates, sides[2].rates, "committer-ratio")
+	checkPuts(b, m, st, com)
+}
+
+// A puts is one way to write an item, with its figures of all rounds.
+type puts struct {
+	put         func(stream.Op) error
+	rates, p99s []float64
+}
+
+// checkPuts checks that what was written is there.
+func checkPuts(b meter, m *replica.Master, st *badgerstore.Store, com *committer) {
+	b.Helper()
+	rep, err := m.Verify(context.Background())
+	if err != nil || !rep.OK || rep.Items != m.Status().Offset {
+		b.Fatalf("%d commits of one item: %+v, %v", m.Status().Offset, rep, err)
+	}
+	v, err := st.View()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer v.Close()
+	meta, err := v.Meta()
+	if err != nil || meta.Position.Offset != rep.Items {
+		b.Fatalf("%d items, and the meta %+v, %v", rep.Items, meta, err)
+	}
+	if got := com.count(b); got != int(com.meta.Position.Offset) {
+		b.Fatalf("the committer's database has %d items of %d", got, com.meta.Position.Offset)
+	}
 }
 
 // concurrently has some goroutines write for a time. It returns how many

@@ -78,7 +78,7 @@ func (l *lag) measure(b meter, d *duo, n int) {
 }
 
 func benchLatency(b meter, turns, n int) {
-	us, straw := startSdiff(b, false), startStraw(b, false)
+	us, straw := startSdiff(b, false, call{}), startStraw(b, call{})
 	us.f.do(call{Do: "watch"})
 	var ours, theirs lag
 	for range turns {

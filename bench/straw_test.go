@@ -22,9 +22,9 @@ import (
 
 // openStraw opens a database for the straw man: with Badger's own options, or
 // with those that badgerstore.Open sets.
-func openStraw(dir string, tuned bool) (*badger.DB, error) {
-	opt := badger.DefaultOptions(dir).WithSyncWrites(false).WithLogger(nil)
-	if tuned {
+func openStraw(c call) (*badger.DB, error) {
+	opt := badger.DefaultOptions(c.Dir).WithSyncWrites(c.Sync).WithLogger(nil)
+	if c.Tuned {
 		opt = opt.WithDetectConflicts(false).
 			WithMemTableSize(64 << 20).WithNumMemtables(3).
 			WithNumCompactors(2).
@@ -74,7 +74,7 @@ func (m *strawMaster) do(c call) (a answer, err error) {
 	switch c.Do {
 	case "open":
 		m.changed, m.enc = sync.NewCond(&m.mu), msgpack.NewEncoder(&m.buf)
-		if m.db, err = openStraw(c.Dir, c.Tuned); err != nil {
+		if m.db, err = openStraw(c); err != nil {
 			return a, err
 		}
 		if m.l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -208,7 +208,7 @@ func (f *strawFollower) do(c call) (a answer, err error) {
 	case "open":
 		f.changed = sync.NewCond(&f.mu)
 		f.addr = c.Addr
-		if f.db, err = openStraw(c.Dir, c.Tuned); err != nil {
+		if f.db, err = openStraw(c); err != nil {
 			return a, err
 		}
 		err = f.connect()

@@ -14,9 +14,9 @@ import (
 )
 
 // BenchmarkTree measures the tree with random keys of 16 bytes: puts of new
-// keys and of keys that are there, turn by turn with a tidwall/btree Map of the
-// same, which keeps no summaries; building from sorted keys; the heap; and what
-// takes less than a microsecond or so.
+// keys and of keys that are there, the latter also with a sketch kept, turn by
+// turn with a tidwall/btree Map of the same, which keeps no summaries; building
+// from sorted keys; the heap; and what takes less than a microsecond or so.
 func BenchmarkTree(b *testing.B) {
 	keys := treeKeys(*ops)
 	asc := slices.Clone(keys)
@@ -48,7 +48,7 @@ func BenchmarkTree(b *testing.B) {
 	b.Run("put-after-snapshot", func(b *testing.B) {
 		many(b, "ns/put", func(i int) {
 			tree.Snapshot()
-			tree.Put(keys[i%len(keys)], uint64(i)<<32)
+			tree.Put(keys[i%len(keys)], uint64(i)*spread+1)
 		})
 	})
 	b.Run("range", func(b *testing.B) {
@@ -90,10 +90,13 @@ func treeKeys(n int) [][]byte {
 
 func putTree(t *merkle.Tree, keys [][]byte, hash uint64) *merkle.Tree {
 	for i, k := range keys {
-		t.Put(k, hash+uint64(i))
+		t.Put(k, hash+uint64(i)*spread)
 	}
 	return t
 }
+
+// spread makes numbers look like hashes: a sketch is cut by their upper bits.
+const spread = 0x9e3779b97f4a7c15
 
 func buildTree(tb testing.TB, asc [][]byte) *merkle.Tree {
 	var builder merkle.Builder
@@ -105,7 +108,9 @@ func buildTree(tb testing.TB, asc [][]byte) *merkle.Tree {
 	return builder.Tree()
 }
 
-// benchPut puts all keys, and then all of them again with other hashes.
+// benchPut puts all keys, and then all of them again with other hashes, twice:
+// the second time with a sketch, as a replica keeps one from its start on. To take
+// it after that is "sketch-us": what a tree put off until then.
 func benchPut(b meter, keys [][]byte) {
 	names := make([]string, len(keys))
 	for i, k := range keys {
@@ -113,21 +118,31 @@ func benchPut(b meter, keys [][]byte) {
 	}
 	other := func(m *btree.Map[string, uint64], hash uint64) {
 		for i, k := range names {
-			m.Set(k, hash+uint64(i))
+			m.Set(k, hash+uint64(i)*spread)
 		}
 	}
-	var inserts, overwrites, theirInserts, theirOverwrites []float64
+	ours, theirs := new([3][]float64), new([3][]float64)
+	var folds []float64
 	for range *rounds {
 		tree, m := new(merkle.Tree), new(btree.Map[string, uint64])
-		inserts = append(inserts, each(keys, func() { putTree(tree, keys, 0) }))
-		theirInserts = append(theirInserts, each(keys, func() { other(m, 0) }))
-		overwrites = append(overwrites, each(keys, func() { putTree(tree, keys, 1<<40) }))
-		theirOverwrites = append(theirOverwrites, each(keys, func() { other(m, 1<<40) }))
+		for i := range ours {
+			hash := uint64(i) << 40
+			if i == 2 {
+				tree.KeepSketch()
+			}
+			ours[i] = append(ours[i], each(keys, func() { putTree(tree, keys, hash) }))
+			theirs[i] = append(theirs[i], each(keys, func() { other(m, hash) }))
+		}
+		began := time.Now()
+		sketch := tree.Sketch()
+		folds = append(folds, micros(time.Since(began)))
+		runtime.KeepAlive(sketch)
 	}
-	b.ReportMetric(median(inserts), "ns/insert")
-	b.ReportMetric(median(overwrites), "ns/overwrite")
-	reportRatios(b, inserts, theirInserts, "insert-ratio")
-	reportRatios(b, overwrites, theirOverwrites, "overwrite-ratio")
+	for i, what := range []string{"insert", "overwrite", "sketched"} {
+		b.ReportMetric(median(ours[i]), "ns/"+what)
+		reportRatios(b, ours[i], theirs[i], what+"-ratio")
+	}
+	b.ReportMetric(median(folds), "sketch-us")
 }
 
 // each returns the nanoseconds that fn takes for each of the keys.

@@ -57,6 +57,35 @@ func (w *workload) each(n, commit int, fn func(ops []stream.Op) error) error {
 	return nil
 }
 
+// mixed returns c.N ops, in turn a put of a new key, another value for a key
+// and a delete of a key; the keys that are there are those that the workload of
+// c.Seed made after the first c.Skip.
+func mixed(c call) []stream.Op {
+	old, fresh := newWorkload(c.Seed), newWorkload(^c.Seed)
+	old.next(c.Skip)
+	fresh.next(c.Skip)
+	there, list := old.next(c.N), slices.Clone(fresh.next(c.N))
+	for i := range list {
+		switch i % 3 {
+		case 1:
+			list[i].Key = there[i].Key
+		case 2:
+			list[i] = stream.Op{Key: there[i].Key, Delete: true}
+		}
+	}
+	return list
+}
+
+// fewKeys makes ops be about 4096 keys.
+func fewKeys(ops []stream.Op) []stream.Op {
+	for i := range ops {
+		key := ops[i].Key
+		clear(key[:keySize-2])
+		key[keySize-2] &= 0x0f
+	}
+	return ops
+}
+
 // percentile returns the smallest value that p of all are not above.
 func percentile(values []time.Duration, p float64) time.Duration {
 	s := slices.Sorted(slices.Values(values))

@@ -7,11 +7,25 @@ import (
 
 // BenchmarkWrites measures how many writes a second go through both ends:
 // 16-byte keys, 100-byte values, commits of 1000, until the follower has
-// applied all. The processor time of both ends is the figure that hardly
-// depends on what else the machine does.
+// applied all; without waiting for the disk, with every batch on disk at both
+// ends, which has -items ops, and with stores in memory, beside nothing. The
+// processor time of both ends is the figure that hardly depends on what else the
+// machine does.
 func BenchmarkWrites(b *testing.B) {
-	for b.Loop() {
-		benchWrites(b, *ops, 1000)
+	for _, c := range []struct {
+		name string
+		n    int
+		how  call
+	}{
+		{"sync=off", *ops, call{}},
+		{"sync=on", *items, call{Sync: true}},
+		{"memory", *items, call{Memory: true}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				benchWrites(b, c.n, 1000, c.how)
+			}
+		})
 	}
 }
 
@@ -23,31 +37,45 @@ type side struct {
 	bytes uint64    // on the wire, in the last round
 }
 
-func benchWrites(b meter, n, commit int) {
-	us := &side{start: func() *duo { return startSdiff(b, false) }}
-	straw := &side{start: func() *duo { return startStraw(b, false) }}
-	tuned := &side{start: func() *duo { return startStraw(b, true) }}
+func benchWrites(b meter, n, commit int, how call) {
+	tuned := how
+	tuned.Tuned = true
+	us := &side{start: func() *duo { return startSdiff(b, false, how) }}
+	straw := &side{start: func() *duo { return startStraw(b, how) }}
+	tunedStraw := &side{start: func() *duo { return startStraw(b, tuned) }}
+	sides := []*side{us, straw, tunedStraw}
+	if how.Memory {
+		sides = sides[:1]
+	}
 	for round := range *rounds {
-		for _, s := range []*side{us, straw, tuned} {
-			d := s.start()
-			before := d.f.do(call{Do: "bytes"}).Bytes
-			m0, f0, t0 := cpu(d.m), cpu(d.f), time.Now()
-			d.write(call{Do: "load", N: n, Commit: commit, Seed: uint64(round + 1)})
-			took := time.Since(t0)
-			m1, f1 := cpu(d.m)-m0, cpu(d.f)-f0
-			b.Logf("%s: %v, processor time %v + %v", d.name, took, m1, f1)
-			s.rates = append(s.rates, float64(n)/took.Seconds())
-			s.cpus = append(s.cpus, micros(m1+f1)/float64(n))
-			s.bytes = d.f.do(call{Do: "bytes"}).Bytes - before
-			d.stop()
+		for _, s := range sides {
+			s.measure(b, call{Do: "load", N: n, Commit: commit, Seed: uint64(round + 1)})
 		}
 	}
 	b.ReportMetric(median(us.rates), "writes/s")
-	b.ReportMetric(median(straw.rates), "straw-writes/s")
 	b.ReportMetric(float64(us.bytes)/float64(n), "wire-B/op")
 	b.ReportMetric(median(us.cpus), "cpu-us/op")
+	if how.Memory {
+		return
+	}
+	b.ReportMetric(median(straw.rates), "straw-writes/s")
 	reportRatios(b, us.rates, straw.rates, "ratio")
 	reportRatios(b, us.cpus, straw.cpus, "cpu-ratio")
-	reportRatios(b, us.rates, tuned.rates, "tuned-ratio")
-	reportRatios(b, us.cpus, tuned.cpus, "tuned-cpu-ratio")
+	reportRatios(b, us.rates, tunedStraw.rates, "tuned-ratio")
+	reportRatios(b, us.cpus, tunedStraw.cpus, "tuned-cpu-ratio")
+}
+
+// measure has a new master and follower write, and adds the figures.
+func (s *side) measure(b meter, load call) {
+	d := s.start()
+	defer d.stop()
+	before := d.f.do(call{Do: "bytes"}).Bytes
+	m0, f0, t0 := cpu(d.m), cpu(d.f), time.Now()
+	d.write(load)
+	took := time.Since(t0)
+	m1, f1 := cpu(d.m)-m0, cpu(d.f)-f0
+	b.Logf("%s: %v, processor time %v + %v", d.name, took, m1, f1)
+	s.rates = append(s.rates, float64(load.N)/took.Seconds())
+	s.cpus = append(s.cpus, micros(m1+f1)/float64(load.N))
+	s.bytes = d.f.do(call{Do: "bytes"}).Bytes - before
 }
