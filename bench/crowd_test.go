@@ -74,10 +74,10 @@ func (s *sdiffCrowd) close() error {
 
 // BenchmarkCrowd measures the processor time of a master for each op, in commits
 // of 1000, until all of a hundred followers in another process have it, as a
-// multiple of that with one follower. It has a tenth of -items ops.
+// multiple of that with one follower. It has a tenth of -ops ops.
 func BenchmarkCrowd(b *testing.B) {
 	for b.Loop() {
-		benchCrowd(b, 100, *items/10)
+		benchCrowd(b, 100, *ops/10)
 	}
 }
 

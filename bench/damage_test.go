@@ -10,13 +10,13 @@ import (
 // damages is how many ops or items are damaged.
 const damages = 100
 
-// BenchmarkDamage measures how long it takes until a follower of -items keys
+// BenchmarkDamage measures how long it takes until a follower of -ops keys
 // notices that ops were dropped or garbled on their way into its store, and from
 // then until it has mended that. The ops are a commit of a hundred; an equal
 // number of them put a new key, change a value and delete a key.
 func BenchmarkDamage(b *testing.B) {
 	for b.Loop() {
-		benchDamage(b, *items)
+		benchDamage(b, *ops)
 	}
 }
 
@@ -58,7 +58,7 @@ func checkMended(b meter, reps []replica.Report) {
 }
 
 // BenchmarkTamper measures how long it takes until the scrub of a follower of
-// -items keys, at its default share of a core, notices that a hundred values in
+// -ops keys, at its default share of a core, notices that a hundred values in
 // its store are not what they were, and from then until they are mended. A pass
 // of the scrub begins a minute after the last one, so it takes minutes and is
 // done with -long only.
@@ -67,7 +67,7 @@ func BenchmarkTamper(b *testing.B) {
 		b.Skip("takes minutes: -args -long")
 	}
 	for b.Loop() {
-		benchTamper(b, *items, func(*child) {})
+		benchTamper(b, *ops, func(*child) {})
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 	"github.com/sdiff/sdiff/transport"
 )
 
-// BenchmarkDifferences compares -items keys over TCP with a follower that
+// BenchmarkDifferences compares -ops keys over TCP with a follower that
 // differs in d keys: a third is missing, a third is extra, a third has another
 // value; at random places or, "clustered", all side by side. Bytes, round trips
 // and processor time are means over -seeds such sets, "round-trips-max" is the
@@ -31,17 +31,17 @@ import (
 //
 // BenchmarkSketch in package diff measures the same without a connection.
 func BenchmarkDifferences(b *testing.B) {
-	p := newDrifting(b, *items)
-	for d := 0; d <= *items/10; d = max(1, 10*d) {
+	p := newDrifting(b, *ops)
+	for d := 0; d <= *ops/10; d = max(1, 10*d) {
 		b.Run(fmt.Sprintf("d=%d", d), func(b *testing.B) {
 			for b.Loop() {
 				p.bench(b, d, false)
 			}
 		})
 	}
-	b.Run(fmt.Sprintf("d=%d/clustered", *items/10), func(b *testing.B) {
+	b.Run(fmt.Sprintf("d=%d/clustered", *ops/10), func(b *testing.B) {
 		for b.Loop() {
-			p.bench(b, *items/10, true)
+			p.bench(b, *ops/10, true)
 		}
 	})
 }

@@ -13,27 +13,26 @@
 // By themselves the benchmarks are small, so that all of them take two minutes.
 // The figures that are published are of a million keys and more:
 //
-//	go test -run '^$' -benchtime 1x -timeout 2h ./bench -bench '…' -args …
+//	go test -run '^$' -benchtime 1x -timeout 2h ./bench -bench Name -args -ops 1000000 …
 //
-//	comparison, round trips               Differences         -items 1000000 -seeds 100
-//	the same at ten million keys          Differences         -items 10000000 -seeds 3
-//	tree and sketch, for a put            Tree/put
-//	sustained writes, sync off            Writes/sync=off
-//	sustained writes, sync on             Writes/sync=on      -items 1000000
-//	sustained writes, stores in memory    Writes/memory       -items 1000000
-//	one write until it is visible         Latency             -seconds 10
-//	256 callers of Put, each on disk      Durable/writers=256 -seconds 10
+//	                                      Name                 …
+//	comparison, bytes, round trips        Differences          -seeds 100
+//	sustained writes                      Writes
+//	one write until it is visible         Latency              -seconds 10
+//	256 callers of Put, each on disk      Durable/writers=256  -seconds 20
 //	first copy                            Copy
-//	60,000 writes missed, log kept        CatchUp             -rounds 9
-//	60,000 keys missed, log gone          LogGone             -items 1000000 -rounds 9
-//	ops lost or garbled on the way in     Damage              -items 1000000
-//	items changed behind the store        Tamper              -items 1000000 -long
-//	memory of a master                    Heap                -items 1000000
-//	start, also of ten million keys       Start               -items 1000000
-//	a hundred followers                   Crowd               -items 1000000
-//	nothing to do                         Idle                -seconds 30
+//	60,000 writes missed, log kept        CatchUp              -rounds 9
+//	60,000 keys missed, log gone          LogGone              -rounds 9
+//	ops lost or garbled on the way in     Damage               -rounds 9
+//	items changed behind the store        Tamper               -long
+//	tree and sketch, for a put            Tree/put
+//	memory of a master                    Heap
+//	time to start                         Start
+//	a hundred followers                   Crowd
+//	nothing to do                         Idle                 -seconds 30
 //
-// What -items does not say has a million keys, or as many as -ops.
+// With -ops 10000000 Differences, with few -seeds, and Start tell whether that
+// goes on with ten times as many.
 //
 // # The straw man
 //

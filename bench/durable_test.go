@@ -17,12 +17,13 @@ import (
 
 // BenchmarkDurable measures single writes that are on disk when they are
 // acknowledged, from several callers at once, beside Badger alone with a
-// transaction for each, and beside a committer that gathers them as sdiff does.
+// transaction for each, and beside a committer that gathers them as sdiff does. A
+// turn takes a quarter of -seconds.
 func BenchmarkDurable(b *testing.B) {
 	for _, writers := range []int{1, 64, 256} {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
 			for b.Loop() {
-				benchDurable(b, writers, time.Duration(*seconds*float64(time.Second))/2)
+				benchDurable(b, writers, time.Duration(*seconds*float64(time.Second))/4)
 			}
 		})
 	}

@@ -5,11 +5,11 @@ import "testing"
 // BenchmarkLogGone measures how long a follower takes to get 60,000 new keys,
 // which it missed in commits of 100, when the master no longer has the commits,
 // so that they are found by comparison; turn by turn with one whose master has
-// them. Both have -items keys before. There is a third of the turns that -rounds
+// them. Both have -ops keys before. There is a third of the turns that -rounds
 // says, as a master looks every ten seconds whether there is anything to trim.
 func BenchmarkLogGone(b *testing.B) {
 	for b.Loop() {
-		benchLogGone(b, *items, 60_000, max(1, *rounds/3))
+		benchLogGone(b, *ops, 60_000, max(1, *rounds/3))
 	}
 }
 

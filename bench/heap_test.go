@@ -5,14 +5,14 @@ import (
 	"testing"
 )
 
-// BenchmarkHeap measures what a master of -items keys has in use on its heap
+// BenchmarkHeap measures what a master of -ops keys has in use on its heap
 // after a collection, more than a process that has the same data in a bare Badger
 // with the same options: for each key, and, as "less8MiB-B/key", without the 8 MiB
 // that a small master has, too. Both were opened anew, so there are no commits
 // in memory for followers, which take up to TailBytes more.
 func BenchmarkHeap(b *testing.B) {
 	for b.Loop() {
-		benchHeap(b, *items)
+		benchHeap(b, *ops)
 	}
 }
 

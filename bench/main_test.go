@@ -9,8 +9,7 @@ import (
 
 var (
 	rounds  = flag.Int("rounds", 3, "turns that each side of a comparison has")
-	ops     = flag.Int("ops", 1_000_000, "ops and keys of the large benchmarks")
-	items   = flag.Int("items", 100_000, "ops and keys of the benchmarks that doc.go says it of")
+	ops     = flag.Int("ops", 100_000, "ops and keys of the large benchmarks")
 	seeds   = flag.Int("seeds", 10, "sets of differences of each size that BenchmarkDifferences makes")
 	long    = flag.Bool("long", false, "also what takes minutes whatever its size")
 	seconds = flag.Float64("seconds", 2, "length of one turn where it is not given by the ops")

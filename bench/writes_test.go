@@ -8,22 +8,16 @@ import (
 // BenchmarkWrites measures how many writes a second go through both ends:
 // 16-byte keys, 100-byte values, commits of 1000, until the follower has
 // applied all; without waiting for the disk, with every batch on disk at both
-// ends, which has -items ops, and with stores in memory, beside nothing. The
-// processor time of both ends is the figure that hardly depends on what else the
-// machine does.
+// ends, and with stores in memory, which is beside nothing. The processor time of
+// both ends is the figure that hardly depends on what else the machine does.
 func BenchmarkWrites(b *testing.B) {
 	for _, c := range []struct {
 		name string
-		n    int
 		how  call
-	}{
-		{"sync=off", *ops, call{}},
-		{"sync=on", *items, call{Sync: true}},
-		{"memory", *items, call{Memory: true}},
-	} {
+	}{{"sync=off", call{}}, {"sync=on", call{Sync: true}}, {"memory", call{Memory: true}}} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
-				benchWrites(b, c.n, 1000, c.how)
+				benchWrites(b, *ops, 1000, c.how)
 			}
 		})
 	}
