@@ -15,7 +15,7 @@ const (
 	kindOpen  = 3 // [3, level, count, sum, cells, counters, probe]: what I hold
 	kindCells = 4 // [4, level, more, count, sum, groups, group, lo, hi, cells]: of my sketch
 	kindMore  = 5 // [5, level, hi, mask]: send me those up to number hi of these groups
-	kindWant  = 6 // [6, level, more, n, k, hashes]: these I lack
+	kindWant  = 6 // [6, level, more, n, width, k, hashes]: these I lack
 	kindAgree = 7 // [7, level]: all is found
 )
 
@@ -42,11 +42,11 @@ type Message struct {
 	// Of kindMore: hi and mask.
 	groups, group, lo, hi int
 	mask                  uint64
-	// Of kindWant: data are n item hashes in Rice's code, with k lower bits. The
-	// first is above the last one of the message before.
-	n, k int
-	all  merkle.Summary
-	data []byte
+	// Of kindWant: data are the upper width bits of n item hashes in Rice's code,
+	// with k lower bits. The first is above the last one of the message before.
+	n, width, k int
+	all         merkle.Summary
+	data        []byte
 }
 
 // Append appends the encoding of m to b and returns it.
@@ -117,7 +117,7 @@ func parse(r *wire.Reader) (Message, error) {
 }
 
 // shapes are the elements of a message, by kind. None has a kind of 0.
-var shapes = [...]int{0, kindLevel: 5, kindAck: 2, kindOpen: 7, kindCells: 10, kindMore: 4, kindWant: 6, kindAgree: 2}
+var shapes = [...]int{0, kindLevel: 5, kindAck: 2, kindOpen: 7, kindCells: 10, kindMore: 4, kindWant: 7, kindAgree: 2}
 
 // checkEntries reads all of m's entries once.
 func checkEntries(m Message) error {

@@ -41,8 +41,7 @@ const (
 	clusterShare = 6
 	// The estimate of the counters is off by a tenth. For few differences, cells
 	// are sent as if there were a tenth more, as bytes are cheaper than a round
-	// trip; for many, as if there were a little less, as many bytes are saved
-	// where that is enough.
+	// trip; for more, a part of that, and for many what was estimated.
 	fewDiffer, manyDiffer = 2000, 20_000
 	// listedBytes is what it takes to list an item, cellBytes to tell it by a
 	// sketch and ask for it.
@@ -84,8 +83,8 @@ func cut(d uint64, kept int) (groups, each int) {
 	switch {
 	case d < fewDiffer:
 		ask += d / 10
-	case d > manyDiffer:
-		ask -= d / 24
+	case d < manyDiffer:
+		ask += d / 25
 	}
 	for groups = 1; groups <= merkle.SketchParts; groups *= 2 {
 		each = merkle.CellsFor((ask + uint64(groups) - 1) / uint64(groups))

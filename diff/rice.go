@@ -9,18 +9,31 @@ import "math/bits"
 // hashes are, that is within some hundredths of a bit of the shortest.
 
 const (
+	// leastWidth is how many bits of each hash are sent at least, the upper ones.
+	leastWidth = 40
 	// leastRice is the least number of lower bits. It bounds how many hashes are
 	// in so many bytes, whoever sends them.
-	leastRice = 32
+	leastRice = 24
 	// mostOnes is a bound of the ones of a hash, as a power of two: no hash takes
 	// more than some 520 bytes. Hashes that are spread evenly have ten or so.
 	mostOnes = 12
 )
 
-// riceBits returns how many lower bits are best for hashes that ascend and are
-// spread evenly, or more if some lie far apart.
-func riceBits(hashes []uint64) int {
-	k := min(63, max(leastRice, 64-bits.Len(uint(len(hashes)))))
+// widthFor returns how many bits, the upper ones, of each of some hashes that
+// ascend tell it from the hashes of so many items, but for one in 4,096 of such
+// sets, and from one another.
+func widthFor(hashes []uint64, items uint64) int {
+	width := min(64, max(leastWidth, bits.Len64(items)+bits.Len(uint(len(hashes)))+12))
+	for i := 1; i < len(hashes); i++ {
+		width = max(width, bits.LeadingZeros64(hashes[i]^hashes[i-1])+1)
+	}
+	return width
+}
+
+// riceBits returns how many lower bits are best for hashes of that width that
+// ascend and are spread evenly, or more if some lie far apart.
+func riceBits(hashes []uint64, width int) int {
+	k := min(width-1, max(leastRice, width-bits.Len(uint(len(hashes)))))
 	last := uint64(0)
 	for _, h := range hashes {
 		k = max(k, bits.Len64(h-last)-mostOnes)
@@ -52,24 +65,25 @@ func appendRice(b []byte, k int, first bool, last uint64, hashes []uint64, full 
 	return w.flush(), len(hashes)
 }
 
-// readRice calls fn for each of n hashes. It returns false if b is not just
-// their code.
-func readRice(b []byte, k, n int, first bool, last uint64, fn func(hash uint64)) bool {
+// readRice calls fn for each of n hashes of that width. It returns false if b is
+// not just their code.
+func readRice(b []byte, width, k, n int, first bool, last uint64, fn func(hash uint64)) bool {
+	most := ^uint64(0) >> (64 - width)
 	r := bitReader{in: b}
 	for range n {
 		var q uint64
 		for r.read(1) == 1 {
 			q++
 		}
-		if r.short || bits.Len64(q)+k > 64 {
+		if r.short || bits.Len64(q)+k > width {
 			return false
 		}
-		gap := q<<k | r.read(k)
-		h := gap
+		h := q<<k | r.read(k)
 		if !first {
-			if h = last + 1 + gap; h <= last {
+			if last >= most || h > most-last-1 {
 				return false
 			}
+			h += last + 1
 		}
 		first, last = false, h
 		if r.short {

@@ -28,6 +28,7 @@ type sketching struct {
 	decoders []*merkle.Decoder // of who opened
 	sent     int               // cells, all groups together
 	want     []uint64          // what this side lacks, or the peer, ascending
+	width    int               // bits of each hash that are told, the upper ones: want is of these
 	rice     int               // lower bits of the code of want
 	found    []uint64          // ranks of what the peer lacks
 	why      string            // why there are ranges to compare, or no sketch
@@ -75,7 +76,7 @@ func (s *Session) sketchPiece() Message {
 // wantPiece makes m the next piece of what this side lacks.
 func (s *Session) wantPiece(m *Message) {
 	k := &s.sk
-	m.kind, m.k = kindWant, k.rice
+	m.kind, m.width, m.k = kindWant, k.width, k.rice
 	last := uint64(0)
 	if k.at > 0 {
 		last = k.want[k.at-1]
@@ -271,7 +272,7 @@ func (s *Session) decoded() ([]Message, string) {
 			return s.descend("the cells of the sketch are not those of a set")
 		}
 	}
-	mine, once := s.locate(hashes)
+	mine, once := s.locate(hashes, 0)
 	sum := s.all
 	for i, h := range hashes {
 		if item := (merkle.Summary{Count: 1, Sum: h}); mine[i] {
@@ -284,17 +285,21 @@ func (s *Session) decoded() ([]Message, string) {
 	if !once || sum != k.theirs {
 		return s.descend("what the sketch told does not explain the difference")
 	}
-	k.at, k.rice = 0, riceBits(k.want)
+	k.width = widthFor(k.want, k.theirs.Count)
+	for i := range k.want {
+		k.want[i] >>= 64 - k.width
+	}
+	k.at, k.rice = 0, riceBits(k.want, k.width)
 	s.stats.RoundTrips = s.level / 2
 	return s.answer(sayWant)
 }
 
 // locate notes as found the items that have one of some hashes, of which no two
-// are equal. It returns which of these are here, and whether each is here once
-// at most.
-func (s *Session) locate(hashes []uint64) (here []bool, once bool) {
+// are equal but for bits to ignore. It returns which of these are here, and
+// whether each is here once at most.
+func (s *Session) locate(hashes []uint64, ignore int) (here []bool, once bool) {
 	here, once = make([]bool, len(hashes)), true
-	s.tree.Locate(hashes, func(rank uint64, i int) {
+	s.tree.Locate(hashes, uint(ignore), func(rank uint64, i int) {
 		if here[i] {
 			once = false
 			return
@@ -337,18 +342,27 @@ func (s *Session) stepWant(m Message) ([]Message, string) {
 	}
 	last := uint64(0)
 	if n := len(k.want); n > 0 {
-		last = k.want[n-1]
+		if last = k.want[n-1]; m.width != k.width {
+			return nil, "hashes of another width"
+		}
 	}
-	if !readRice(m.data, m.k, m.n, len(k.want) == 0, last, func(h uint64) { k.want = append(k.want, h) }) {
+	k.width = m.width
+	if !readRice(m.data, m.width, m.k, m.n, len(k.want) == 0, last, func(h uint64) { k.want = append(k.want, h) }) {
 		return nil, "hashes beyond the last one"
 	}
 	if m.more {
 		k.open = m.kind
 		return s.ack(m.level), ""
 	}
-	_, once := s.locate(k.want)
+	for i := range k.want {
+		k.want[i] <<= 64 - k.width
+	}
+	_, once := s.locate(k.want, 64-k.width)
 	s.stats.RoundTrips = s.level / 2
-	if !once || len(k.found) < len(k.want) {
+	switch {
+	case !once:
+		return s.descend("two items are like one that the peer lacks")
+	case len(k.found) < len(k.want):
 		return s.descend("the peer lacks what is not here")
 	}
 	s.agree()

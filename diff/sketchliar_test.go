@@ -223,7 +223,12 @@ func (l *sketchLiar) want() []Message {
 	}
 	slices.Sort(hashes)
 	hashes = slices.Compact(hashes)
-	m := Message{kind: kindWant, level: l.level, k: riceBits(hashes)}
+	width := rapid.SampledFrom([]int{leastWidth, 64, widthFor(hashes, l.s.all.Count)}).Draw(l.t, "width")
+	for i := range hashes {
+		hashes[i] >>= 64 - width
+	}
+	hashes = slices.Compact(hashes)
+	m := Message{kind: kindWant, level: l.level, width: width, k: riceBits(hashes, width)}
 	m.data, m.n = appendRice(nil, m.k, true, 0, hashes, 1<<20)
 	return []Message{m}
 }

@@ -37,6 +37,7 @@ func (m *Message) appendSketch(w *wire.Writer) {
 	case kindWant:
 		w.Bool(m.more)
 		w.Uint(uint64(m.n))
+		w.Uint(uint64(m.width))
 		w.Uint(uint64(m.k))
 		w.Bytes(m.data)
 	}
@@ -61,6 +62,7 @@ func (m *Message) readSketch(r *wire.Reader) {
 	case kindWant:
 		m.more = r.Field("more").Bool()
 		m.n = int(r.Field("number of hashes").UintMax(merkle.SketchParts * maxCells))
+		m.width = int(r.Field("bits of a hash").UintMax(64))
 		m.k = int(r.Field("lower bits").UintMax(63))
 		m.data = r.Field("hashes").Bytes()
 	}
@@ -88,7 +90,7 @@ func (m *Message) checkSketch() error {
 		}
 	case kindWant:
 		// The first one of a message that is not the first is checked later.
-		if m.k < leastRice || m.n == 0 != (len(m.data) == 0) || !readRice(m.data, m.k, m.n, true, 0, nil) {
+		if m.width < leastWidth || m.k < leastRice || m.k >= m.width || m.n == 0 != (len(m.data) == 0) || !readRice(m.data, m.width, m.k, m.n, true, 0, nil) {
 			return fail("hashes that are none, or not in ascending order")
 		}
 	}
@@ -107,7 +109,7 @@ func (m *Message) sketchSize() int {
 	case kindMore:
 		return n + uintSize(uint64(m.hi)) + uintSize(m.mask)
 	case kindWant:
-		return n + 1 + uintSize(uint64(m.n)) + uintSize(uint64(m.k)) + bytesSize(len(m.data))
+		return n + 1 + uintSize(uint64(m.n)) + uintSize(uint64(m.width)) + uintSize(uint64(m.k)) + bytesSize(len(m.data))
 	}
 	return n // kindAgree
 }
@@ -129,7 +131,7 @@ func (m *Message) sketchString() string {
 	case kindMore:
 		fmt.Fprintf(&b, "send cells up to %d of groups %x", m.hi, m.mask)
 	case kindWant:
-		fmt.Fprintf(&b, "lacks %d items, %d bits and more each: %x", m.n, m.k, m.data)
+		fmt.Fprintf(&b, "lacks %d items, of which %d bits are told, %d and more each: %x", m.n, m.width, m.k, m.data)
 	case kindAgree:
 		b.WriteString("agreed")
 	}

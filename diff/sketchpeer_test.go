@@ -120,10 +120,11 @@ func TestSketchPeerBreaksTheProtocol(t *testing.T) {
 		{"cells that came already", kindMore, 1, func(m *Message) { m.hi = 1 }, "were sent already"},
 		{"hashes at another level", kindWant, 1, func(m *Message) { m.level++ }, "hashes out of turn"},
 		{"hashes beyond the last one", kindWant, 2, func(m *Message) {
-			m.data, m.n = appendRice(nil, m.k, true, 0, []uint64{1<<64 - 1}, 1)
+			m.data, m.n = appendRice(nil, m.k, true, 0, []uint64{1<<m.width - 1}, 1)
 		}, "hashes beyond the last one"},
+		{"hashes of another width", kindWant, 2, func(m *Message) { m.width++ }, "hashes of another width"},
 		{"too many hashes", kindWant, 1, func(m *Message) {
-			m.n, m.k = 5000, 50
+			m.n, m.width, m.k = 5000, 64, 50
 			hashes := make([]uint64, m.n)
 			for i := range hashes {
 				hashes[i] = uint64(i)
@@ -225,16 +226,21 @@ func TestSketchParseRefuses(t *testing.T) {
 		{"a request", Message{kind: kindMore, level: 3, hi: 1, mask: 1 << 63}, ""},
 		{"a request for no cells", Message{kind: kindMore, level: 3, mask: 1}, "a request for no cells"},
 		{"a request of no groups", Message{kind: kindMore, level: 3, hi: 1}, "a request for no cells"},
-		{"no hashes", Message{kind: kindWant, level: 3, k: 40}, ""},
-		{"no hashes but more to come", Message{kind: kindWant, level: 3, k: 40, more: true}, "an empty message"},
-		{"hashes of nothing", Message{kind: kindWant, level: 3, k: 40, n: 1}, "hashes that are none"},
-		{"nothing as hashes", Message{kind: kindWant, level: 3, k: 40, data: []byte{0}}, "hashes that are none"},
-		{"short hashes", Message{kind: kindWant, level: 3, k: leastRice - 1}, "hashes that are none"},
-		{"long hashes", Message{kind: kindWant, level: 3, k: 64}, "lower bits: out of range"},
-		{"a hash", Message{kind: kindWant, level: 3, k: 63, n: 1, data: make([]byte, 8)}, ""},
-		{"a hash with bits behind it", Message{kind: kindWant, level: 3, k: 62, n: 1, data: []byte{0, 0, 0, 0, 0, 0, 0, 1}}, "hashes that are none"},
-		{"hashes beyond 64 bits", Message{kind: kindWant, level: 3, k: 63, n: 1, data: []byte{0xff, 0, 0, 0, 0, 0, 0, 0, 0}}, "hashes that are none"},
-		{"more hashes than fit", Message{kind: kindWant, level: 3, k: 40, n: 2, data: make([]byte, 6)}, "hashes that are none"},
+		{"no hashes", Message{kind: kindWant, level: 3, width: 64, k: 40}, ""},
+		{"no hashes but more to come", Message{kind: kindWant, level: 3, width: 64, k: 40, more: true}, "an empty message"},
+		{"hashes of nothing", Message{kind: kindWant, level: 3, width: 64, k: 40, n: 1}, "hashes that are none"},
+		{"nothing as hashes", Message{kind: kindWant, level: 3, width: 64, k: 40, data: []byte{0}}, "hashes that are none"},
+		{"short hashes", Message{kind: kindWant, level: 3, width: 64, k: leastRice - 1}, "hashes that are none"},
+		{"long hashes", Message{kind: kindWant, level: 3, width: 64, k: 64}, "lower bits: out of range"},
+		{"a hash", Message{kind: kindWant, level: 3, width: 64, k: 63, n: 1, data: make([]byte, 8)}, ""},
+		{"a hash with bits behind it", Message{kind: kindWant, level: 3, width: 64, k: 62, n: 1, data: []byte{0, 0, 0, 0, 0, 0, 0, 1}}, "hashes that are none"},
+		{"hashes of 39 bits", Message{kind: kindWant, level: 3, width: leastWidth - 1, k: 30}, "hashes that are none"},
+		{"hashes of 65 bits", Message{kind: kindWant, level: 3, width: 65, k: 30}, "bits of a hash: out of range"},
+		{"hashes shorter than their lower bits", Message{kind: kindWant, level: 3, width: 40, k: 40}, "hashes that are none"},
+		{"a hash of 40 bits", Message{kind: kindWant, level: 3, width: 40, k: 39, n: 1, data: make([]byte, 5)}, ""},
+		{"a hash beyond 40 bits", Message{kind: kindWant, level: 3, width: 40, k: 38, n: 1, data: []byte{0xf0, 0, 0, 0, 0, 0}}, "hashes that are none"},
+		{"hashes beyond 64 bits", Message{kind: kindWant, level: 3, width: 64, k: 63, n: 1, data: []byte{0xff, 0, 0, 0, 0, 0, 0, 0, 0}}, "hashes that are none"},
+		{"more hashes than fit", Message{kind: kindWant, level: 3, width: 64, k: 40, n: 2, data: make([]byte, 6)}, "hashes that are none"},
 		{"agreement", Message{kind: kindAgree, level: 2}, ""},
 	} {
 		b := c.m.Append(nil)

@@ -93,6 +93,36 @@ func TestFewItemsAreListedAtOnce(t *testing.T) {
 	}
 }
 
+// TestLackedItemLikeAnother checks that who is asked for an item, by the upper
+// bits of its hash, does not take another one for it that begins alike.
+func TestLackedItemLikeAnother(t *testing.T) {
+	const n = 1000
+	base := numbered(t, n, 0)
+	_, lacked, _ := base.At(500)
+	for _, c := range []struct {
+		low  uint64 // by what the hash of the other one differs
+		want diff.Method
+	}{{1, diff.MethodRanges}, {1 << 23, diff.MethodRanges}, {1 << 24, diff.MethodSketch}, {1 << 40, diff.MethodSketch}} {
+		left, right := base.Tree(), base.Tree()
+		for _, tree := range []*merkle.Tree{left, right} {
+			tree.Put([]byte("like it"), lacked^c.low)
+			tree.KeepSketch()
+		}
+		key, _, _ := base.At(500)
+		left.Delete(key)
+		a, b := sketchSides(left, right, diff.Config{})
+		if err := run(a, b, func() bool { return false }); err != nil {
+			t.Fatal(err)
+		}
+		if st := b.Stats(); st.Method != c.want {
+			t.Errorf("another hash that differs by %x: compared by %q because %q, want %q", c.low, st.Method, st.Why, c.want)
+		}
+		if len(a.found) != 0 || len(b.found) != 1 || b.found[string(key)] != lacked {
+			t.Errorf("another hash that differs by %x: found %d and %v", c.low, len(a.found), b.found)
+		}
+	}
+}
+
 // TestClusteredDifferences checks that of many differences side by side the
 // ranges tell, and of as many all over the sketch.
 func TestClusteredDifferences(t *testing.T) {

@@ -96,7 +96,7 @@ func ExampleDecoder() {
 	snap := master.Snapshot()
 	sum := snap.Summary()
 	here := make([]bool, len(d.Found()))
-	snap.Locate(d.Found(), func(rank uint64, i int) {
+	snap.Locate(d.Found(), 0, func(rank uint64, i int) {
 		here[i] = true
 		key, hash, _ := snap.At(rank)
 		sum = sum.Sub(merkle.Summary{Count: 1, Sum: hash})

@@ -77,7 +77,7 @@ func BenchmarkLocate(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					found := 0
-					trees[name].Locate(hashes, func(uint64, int) { found++ })
+					trees[name].Locate(hashes, 0, func(uint64, int) { found++ })
 					if found != n {
 						b.Fatalf("%d found", found)
 					}

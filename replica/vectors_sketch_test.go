@@ -47,8 +47,8 @@ func sketches() []example {
 		message("cells", say("array of 10", "cells", "number 2", "more follows: false", "count", "sum", "one group", "group 0", "from cell 0", "to cell 1", "cell 0"),
 			4, 2, false, sum.Count, sum.Sum, 1, 0, 0, 1, cell),
 		message("request for cells", say("array of 4", "a request for cells", "number 3", "up to cell 9", "of group 0"), 5, 3, 9, 1),
-		message("hashes", say("array of 6", "hashes", "number 3", "more follows: false", "one", "62 lower bits", "a zero bit, and the hash"),
-			6, 3, false, 1, 62, rice62(hashOf("key2", "2"))),
+		message("hashes", say("array of 7", "hashes", "number 3", "more follows: false", "one", "all 64 bits of it", "62 lower bits", "a zero bit, and the hash"),
+			6, 3, false, 1, 64, 62, rice62(hashOf("key2", "2"))),
 		message("agreed", say("array of 2", "agreed", "level 4"), 7, 4),
 	}
 }
