@@ -8,8 +8,8 @@ import (
 // BenchmarkHeap measures what a master of -ops keys has in use on its heap
 // after a collection, more than a process that has the same data in a bare Badger
 // with the same options: for each key, and, as "less8MiB-B/key", without the 8 MiB
-// that a small master has, too. Both were opened anew, so there are no commits
-// in memory for followers, which take up to TailBytes more.
+// that a small master has, too. Both are opened anew in each turn, so there are no
+// commits in memory for followers, which take up to TailBytes more.
 func BenchmarkHeap(b *testing.B) {
 	for b.Loop() {
 		benchHeap(b, *ops)
@@ -17,26 +17,35 @@ func BenchmarkHeap(b *testing.B) {
 }
 
 func benchHeap(b meter, n int) {
-	ours := reopened(b, "sdiff master", n)
-	theirs := reopened(b, "backup source", n)
-	more := ours - theirs
-	b.Logf("%d bytes in use, and %d by Badger alone", ours, theirs)
-	b.ReportMetric(float64(more)/float64(n), "B/key")
-	b.ReportMetric(float64(more-8<<20)/float64(n), "less8MiB-B/key")
-	b.ReportMetric(float64(more)/(1<<20), "MiB")
+	ours, theirs := filled(b, "sdiff master", n), filled(b, "backup source", n)
+	var perKey, less, all []float64
+	for range *rounds {
+		one, other := opened(b, "sdiff master", ours), opened(b, "backup source", theirs)
+		more := float64(one - other)
+		b.Logf("%d bytes in use, and %d by Badger alone", one, other)
+		perKey, less, all = append(perKey, more/float64(n)), append(less, (more-8<<20)/float64(n)), append(all, more/(1<<20))
+	}
+	b.ReportMetric(median(perKey), "B/key")
+	b.ReportMetric(median(less), "less8MiB-B/key")
+	b.ReportMetric(median(all), "MiB")
 }
 
-// reopened has a process fill a database and end, and returns what another one
-// has in use that opens it.
-func reopened(b meter, role string, n int) int64 {
+// filled has a process fill a database, and returns its directory.
+func filled(b meter, role string, n int) string {
 	b.Helper()
-	open := call{Do: "open", Dir: filepath.Join(b.TempDir(), "db"), Tuned: true}
+	dir := filepath.Join(b.TempDir(), "db")
 	c := start(b, role)
-	c.do(open)
-	c.do(call{Do: "load", N: n, Commit: 1000, Seed: 1})
-	c.stop()
-	c = start(b, role)
-	c.do(open)
 	defer c.stop()
+	c.do(call{Do: "open", Dir: dir, Tuned: true})
+	c.do(call{Do: "load", N: n, Commit: 1000, Seed: 1})
+	return dir
+}
+
+// opened returns what a process has in use that opens a database.
+func opened(b meter, role, dir string) int64 {
+	b.Helper()
+	c := start(b, role)
+	defer c.stop()
+	c.do(call{Do: "open", Dir: dir, Tuned: true})
 	return c.do(call{Do: "heap"}).Heap
 }
