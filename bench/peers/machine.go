@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"syscall"
 )
 
 // machine describes where the figures come from.
@@ -41,4 +43,18 @@ func version(module string) string {
 		}
 	}
 	return "unknown"
+}
+
+// onSignal calls fn and ends the program when somebody interrupts it, until the
+// function returned is called.
+func onSignal(fn func()) (stop func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		if _, ok := <-c; ok {
+			fn()
+			os.Exit(1)
+		}
+	}()
+	return func() { signal.Stop(c); close(c) }
 }

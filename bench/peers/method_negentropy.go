@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/nbd-wtf/go-nostr/nip77/negentropy"
@@ -135,8 +134,10 @@ func checkIDs(found []string, want []item) error {
 	if len(found) != len(ids) {
 		return fmt.Errorf("%d ids were told, not %d", len(found), len(ids))
 	}
-	if i := slices.IndexFunc(ids, func(id string) bool { _, ok := slices.BinarySearchFunc(found, id, strings.Compare); return !ok }); i >= 0 {
-		return fmt.Errorf("id %s was not told", ids[i])
+	for i, id := range ids {
+		if found[i] != id {
+			return fmt.Errorf("id %s was not told, or %s was", id, found[i])
+		}
 	}
 	return nil
 }

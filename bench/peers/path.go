@@ -28,8 +28,14 @@ type pathRows struct {
 }
 
 // pathAll measures all systems turn by turn, and adds rows to the table.
-func pathAll(opt options, t *table) error {
-	runtime.GC()
+func pathAll(opt options, t *table) (err error) {
+	dir, err := os.MkdirTemp("", "sdiff-peers-")
+	if err != nil {
+		return err
+	}
+	defer onSignal(func() { os.RemoveAll(dir) })() // as well as it can be done then
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	runtime.GC() // the comparison has left much
 	systems := []system{
 		{column: oursColumn, roles: "sdiff"},
 		{column: "NATS KV mirror", roles: "nats"},
@@ -49,7 +55,7 @@ func pathAll(opt options, t *table) error {
 			if s.missing != "" {
 				continue
 			}
-			if err := pathOne(opt, t, r, s, uint64(round+1)); err != nil {
+			if err := pathOne(opt, t, r, s, uint64(round+1), filepath.Join(dir, s.roles)); err != nil {
 				return fmt.Errorf("%s: %w", s.column, err)
 			}
 		}
@@ -85,14 +91,14 @@ type duo struct {
 }
 
 // pathOne takes one turn with one system: a replica that follows from the
-// beginning, then an empty one, then one that is corrupted.
-func pathOne(opt options, t *table, r *pathRows, s system, seed uint64) (err error) {
-	dir, err := os.MkdirTemp("", "sdiff-peers-")
-	if err != nil {
-		return err
-	}
+// beginning, then an empty one, then one that is corrupted. It has a directory
+// to itself, which it removes.
+func pathOne(opt options, t *table, r *pathRows, s system, seed uint64, dir string) (err error) {
 	d := &duo{system: s, dir: dir}
 	defer func() { err = errors.Join(err, d.close(), os.RemoveAll(dir)) }()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
 	if d.master, err = start(s.roles + " master"); err != nil {
 		return err
 	}
@@ -217,8 +223,7 @@ func (d *duo) copies(opt options, r *pathRows) error {
 // it has connected again. It must follow its master afterwards, or nothing is
 // said about it.
 func (d *duo) heals(opt options, t *table, r *pathRows, seed uint64) error {
-	subject := call{Seed: seed, N: opt.n}
-	a, err := d.replica.do(call{Do: "harm", Seed: subject.Seed, N: subject.N})
+	a, err := d.replica.do(call{Do: "harm", Seed: seed, N: opt.n})
 	if err != nil {
 		return err
 	}
@@ -229,10 +234,10 @@ func (d *duo) heals(opt options, t *table, r *pathRows, seed uint64) error {
 	if d.cut {
 		d.proxy.cut()
 	}
-	if _, err := d.replica.do(call{Do: "resume", Addr: d.proxy.addr()}); err != nil {
+	if _, err := d.replica.do(call{Do: "resume"}); err != nil {
 		return err
 	}
-	right, err := d.await(call{Do: "right", Seed: subject.Seed, N: subject.N}, began.Add(opt.heal))
+	right, err := d.await(began.Add(opt.heal))
 	if err != nil {
 		return err
 	}
@@ -256,11 +261,11 @@ func (d *duo) heals(opt options, t *table, r *pathRows, seed uint64) error {
 
 // await asks again and again how many of the corrupted keys are right, until
 // all are or the time is over.
-func (d *duo) await(c call, until time.Time) (right int, err error) {
+func (d *duo) await(until time.Time) (right int, err error) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		a, err := d.replica.do(c)
+		a, err := d.replica.do(call{Do: "right"})
 		if err != nil || a.Count == harmedKeys || time.Now().After(until) {
 			return a.Count, err
 		}
