@@ -18,6 +18,7 @@ type Builder struct {
 	last   []byte  // the key added last
 	sep    []byte  // the separator before leaf
 	levels []level // inner nodes being filled, the lowest first
+	sketch *sketch // nil: none is to be kept
 }
 
 // A level is an inner node that is being filled.
@@ -25,6 +26,12 @@ type level struct {
 	node
 	sep []byte // the separator before it
 }
+
+// KeepSketch has the tree keep a sketch, as its own KeepSketch would, which is
+// made while the items come. Items is about how many they will be: if they turn
+// out to be many more, the sketch is made anew at the end. It is to be called
+// before the first Add.
+func (b *Builder) KeepSketch(items uint64) { b.sketch = newSketch(cellsFor(items, maxCells)) }
 
 // Add adds an item behind all others. It copies key. If the key does not
 // ascend strictly it returns ErrOrder and adds nothing.
@@ -45,13 +52,18 @@ func (b *Builder) Add(key []byte, hash uint64) error {
 	}
 	k.insertLCP(k.len(), key, hash, common)
 	b.last = append(b.last[:c], key[c:]...)
+	if b.sketch != nil {
+		b.sketch.change(hash, 1)
+	}
 	return nil
 }
 
 // Tree returns the tree of all items added, and empties the builder.
 func (b *Builder) Tree() *Tree {
 	if b.owner == nil {
-		return new(Tree)
+		t := new(Tree)
+		b.handOver(t)
+		return t
 	}
 	b.finishLeaf()
 	for l := 0; ; l++ {
@@ -61,11 +73,19 @@ func (b *Builder) Tree() *Tree {
 			if len(top.kids) > 1 {
 				t.root = b.exact(&top.node)
 			}
-			*b = Builder{}
+			b.handOver(t)
 			return t
 		}
 		b.finishLevel(l)
 	}
+}
+
+// handOver gives the sketch to the tree, and empties the builder.
+func (b *Builder) handOver(t *Tree) {
+	if t.sketch = b.sketch; t.sketch != nil {
+		t.KeepSketch()
+	}
+	*b = Builder{}
 }
 
 // finishLeaf hands the leaf that was being filled to the level above.

@@ -2,6 +2,7 @@ package merkle
 
 import (
 	"fmt"
+	"slices"
 	"unsafe"
 )
 
@@ -110,6 +111,15 @@ func (s *sketch) bytes() int64 {
 	return int64(SketchParts*s.cells) * int64(unsafe.Sizeof(Cell{}))
 }
 
+// shrink keeps the first cells of each part only: they are the same however many
+// follow.
+func (s *sketch) shrink(cells int) {
+	s.cells = cells
+	for i, p := range s.parts {
+		s.parts[i] = &part{owner: s.owner, cells: slices.Clone(p.cells[:cells])}
+	}
+}
+
 // change takes account of an item that came, by 1, or went, by -1. Cells do not
 // tell these apart.
 func (s *sketch) change(hash uint64, by int8) {
@@ -140,8 +150,16 @@ func toggle(cells []Cell, hash uint64) {
 // not while the tree grows. On the way there, one Put reads all items at 16,385
 // of them and one at 131,073.
 //
-// A tree that a snapshot or a Builder makes keeps none until it is told to.
-func (t *Tree) KeepSketch() { t.fillSketch(cellsFor(t.sum.Count, maxCells)) }
+// A tree that a snapshot makes keeps none until it is told to. One that keeps a
+// sketch of the right size already is left as it is.
+func (t *Tree) KeepSketch() {
+	switch cells := cellsFor(t.sum.Count, maxCells); {
+	case t.sketch == nil || t.sketch.cells < cells:
+		t.fillSketch(cells)
+	case t.sketch.cells > cells:
+		t.sketch.shrink(cells)
+	}
+}
 
 // Sketch returns the sketch of the items as they are, or nil if the tree keeps
 // none. It takes O(1); afterwards the first change to each of the 64 parts

@@ -356,6 +356,50 @@ func TestSketchBugs(t *testing.T) {
 	}
 }
 
+// TestBuilderKeepsASketch builds trees with a sketch, whose size was guessed
+// right, too small or too large, and holds it against the one of a tree that made
+// its sketch at the end.
+func TestBuilderKeepsASketch(t *testing.T) {
+	for _, n := range []int{0, 1, 5000, 20_000, 40_000} {
+		var plain Builder
+		builders := map[uint64]*Builder{0: {}, uint64(n): {}, 100_000: {}}
+		for about, b := range builders {
+			b.KeepSketch(about)
+		}
+		for i := range n {
+			key, hash := key8(i), mix(uint64(i))
+			for _, b := range builders {
+				if err := b.Add(key, hash); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := plain.Add(key, hash); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tree := plain.Tree()
+		if tree.Sketch() != nil {
+			t.Error("a builder keeps a sketch without being told to")
+		}
+		tree.KeepSketch()
+		want := tree.Sketch()
+		for about, b := range builders {
+			tree := b.Tree()
+			if got := tree.Sketch(); got.Cells() != want.Cells() || got.Counters() != want.Counters() ||
+				!slices.Equal(got.AppendCells(nil, 64, 1, 0, got.Cells()), want.AppendCells(nil, 64, 1, 0, want.Cells())) ||
+				!slices.Equal(got.AppendCells(nil, 1, 0, 0, got.Cells()), want.AppendCells(nil, 1, 0, 0, want.Cells())) {
+				t.Errorf("%d items of about %d: another sketch, of %d cells a part, want %d", n, about, got.Cells(), want.Cells())
+			}
+			if err := tree.check(); err != nil {
+				t.Errorf("%d items of about %d: %v", n, about, err)
+			}
+			if again := b.Tree(); again.Sketch() != nil || again.Summary() != (Summary{}) {
+				t.Errorf("%d items of about %d: the builder is not empty afterwards", n, about)
+			}
+		}
+	}
+}
+
 // TestBytesCountTheSketch checks that the memory of cells is not forgotten: a
 // budget of memory is set from what a tree says it takes.
 func TestBytesCountTheSketch(t *testing.T) {

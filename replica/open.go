@@ -62,7 +62,7 @@ func open(ctx context.Context, st store.Store, role store.Role, hash merkle.Hash
 	}
 	var misfit error // what is there that could not have been written
 	lim := limitsOf(st)
-	o.tree, err = buildTree(ctx, v, hash, func(key, value []byte) {
+	o.tree, err = buildTree(ctx, v, hash, o.meta.Summary.Count, func(key, value []byte) {
 		switch {
 		case misfit != nil:
 		case role == store.Master:
@@ -120,27 +120,6 @@ func open(ctx context.Context, st store.Store, role store.Role, hash merkle.Hash
 // earlier one.
 func knows(m *store.Meta, e stream.Epoch) bool {
 	return e == m.Position.Epoch || slices.ContainsFunc(m.History, func(p stream.Position) bool { return p.Epoch == e })
-}
-
-// buildTree makes the tree of everything a view holds, which comes in key
-// order, so that building is appending. Each is told of every item. It ends with
-// ctx, some thousand items late at most.
-func buildTree(ctx context.Context, v store.View, hash merkle.Hasher, each func(key, value []byte)) (*merkle.Tree, error) {
-	var b merkle.Builder
-	var bad error
-	n := 0
-	err := v.Ascend(nil, nil, func(key, value []byte) bool {
-		each(key, value)
-		bad = b.Add(key, hash.Hash(key, value))
-		if n++; n%1000 == 0 && bad == nil && ctx.Err() != nil {
-			bad = context.Cause(ctx)
-		}
-		return bad == nil
-	})
-	if err = errors.Join(err, bad); err != nil {
-		return nil, err
-	}
-	return b.Tree(), nil
 }
 
 // openMaster opens a store as a master's and writes what changes by that: a new
