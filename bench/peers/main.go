@@ -69,8 +69,8 @@ func command(args []string, out, progress io.Writer) error {
 func newTable(opt options, args []string) *table {
 	t := new(table)
 	t.head = []string{
-		fmt.Sprintf("%s keys of %d bytes, values of %d bytes; %s. Each had %d of the turns; figures are medians, and in parentheses is the median of "+
-			"the ratios to sdiff's figure of the same turn.", thousands(float64(opt.n)), keySize, valueSize, machine(), opt.rounds),
+		fmt.Sprintf("%s keys of %d bytes, values of %d bytes; %s. Turns of each: %d. Figures are medians of these, and in parentheses "+
+			"stands the median of the ratios to sdiff's figure of the same turn.", thousands(float64(opt.n)), keySize, valueSize, machine(), opt.rounds),
 		"`" + strings.TrimSpace("cd bench/peers && go run . "+strings.Join(args, " ")) + "`",
 	}
 	return t
