@@ -107,6 +107,11 @@ func run(a, b *side, pick func() bool) error {
 		return err
 	}
 	b.receive(out)
+	return deliver(a, b, pick)
+}
+
+// deliver delivers messages until none is left.
+func deliver(a, b *side, pick func() bool) (err error) {
 	for len(a.inbox)+len(b.inbox) > 0 {
 		if len(b.inbox) == 0 || len(a.inbox) > 0 && pick() {
 			err = a.step(b)

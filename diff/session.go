@@ -158,6 +158,40 @@ func (s *Session) Start() ([]Message, error) {
 	return s.talk(), nil
 }
 
+// Opening returns what a session over tree would open with if its sketch had so
+// many cells to a part and these counters, for StartWith; ok is false if it would
+// open with ranges, as there are few items, or no cells.
+func Opening(tree *merkle.Snapshot, cells int, counters merkle.Counters) (m Message, ok bool) {
+	all := tree.Summary()
+	if all.Count <= fewItems || cells == 0 {
+		return Message{}, false
+	}
+	return Message{kind: kindOpen, level: 1, open: &opening{all: all, cells: cells, counters: counters, probe: newProbe(tree)}}, true
+}
+
+// Opens reports whether a message is an opening, as Opening returns it.
+func (m Message) Opens() bool { return m.kind == kindOpen && m.level == 1 }
+
+// StartWith is Start where the peer has an opening already. It may be of items
+// that have changed since: by it the peer chooses how to compare, and no more.
+// It panics if m is none or if there is no sketch.
+func (s *Session) StartWith(m Message) error {
+	if !m.Opens() || s.sk.mine == nil {
+		panic("BUG: diff: a comparison begins with what is no opening")
+	}
+	if s.phase != phaseNew {
+		return ErrBegun
+	}
+	s.level = 1
+	s.sk.said = sayOpening
+	s.phase = phaseTalk
+	for _, said := range s.talk() {
+		s.stats.BytesOut -= uint64(said.size())
+	}
+	s.stats.BytesOut += uint64(m.size())
+	return nil
+}
+
 // Step takes the peer's next message and returns the messages to send, in
 // order: at most Config.Window of them. An error is a *PeerError and means
 // that the peer broke the protocol: the session is dead and returns the same

@@ -1,6 +1,7 @@
 package diff_test
 
 import (
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"testing"
@@ -120,6 +121,51 @@ func TestLackedItemLikeAnother(t *testing.T) {
 		if len(a.found) != 0 || len(b.found) != 1 || b.found[string(key)] != lacked {
 			t.Errorf("another hash that differs by %x: found %d and %v", c.low, len(a.found), b.found)
 		}
+	}
+}
+
+// TestOpeningSentBefore begins comparisons with openings of what a side held
+// some time before: they are right all the same.
+func TestOpeningSentBefore(t *testing.T) {
+	methods := map[diff.Method]int{}
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 9))
+		p := newPair(r)
+		if p.weak || p.tree[0].Sketch() == nil {
+			continue
+		}
+		before := p.tree[0].Snapshot().Tree()
+		for i := range r.IntN(200) {
+			before.Put(fmt.Appendf(nil, "before%d", i), r.Uint64())
+		}
+		before.KeepSketch()
+		counters, cells := before.Counters()
+		opening, ok := diff.Opening(before.Snapshot(), min(cells, p.tree[0].Sketch().Cells()), counters)
+		if !ok {
+			continue
+		}
+		a := newSide(p.tree[0].Snapshot(), diff.Config{Sketch: p.tree[0].Sketch()})
+		b := newSide(p.tree[1].Snapshot(), diff.Config{Sketch: p.tree[1].Sketch()})
+		if err := a.StartWith(opening); err != nil {
+			t.Fatal(err)
+		}
+		b.receive(nil)
+		b.inbox = [][]byte{opening.Append(nil)}
+		if err := deliver(a, b, func() bool { return r.IntN(2) == 0 }); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		methods[b.Stats().Method]++
+		if b.Stats().Method == diff.MethodNone {
+			continue // what it held before was equal; the owner sees that it is not
+		}
+		check(t, a, b, p.model[0], p.model[1])
+		checkStats(t, a, b)
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+	if methods[diff.MethodSketch] < 20 || methods[diff.MethodRanges] == 0 {
+		t.Errorf("%v, want sketches and ranges", methods)
 	}
 }
 

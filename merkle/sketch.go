@@ -173,6 +173,16 @@ func (t *Tree) Sketch() *Sketch {
 	return s
 }
 
+// Counters returns the counters of the sketch of the items as they are, and how
+// many cells it has of each part, 0 if the tree keeps none. Unlike Sketch it has
+// nothing copied afterwards.
+func (t *Tree) Counters() (c Counters, cells int) {
+	if t.sketch == nil {
+		return c, 0
+	}
+	return t.sketch.counters, t.sketch.cells
+}
+
 // fillSketch makes a sketch of the items as they are.
 func (t *Tree) fillSketch(cells int) {
 	t.sketch = newSketch(cells)

@@ -174,7 +174,7 @@ func TestErlangDefectSecondRepairRequestWhileOneRuns(t *testing.T) {
 		// The master knows one comparison of a follower at a time, too.
 		p := join(t, h, "puppet")
 		for i := range 50 {
-			p.send(syncAsk, i, i%2 == 0)
+			p.send(syncAsk, i, i%2 == 0, []byte{})
 		}
 		got := p.compareAs(50, false, contents(t, m.st), nil)
 		if got.done.num(t, 0) != 50 {

@@ -35,9 +35,10 @@ type followSync struct {
 
 // A round is one comparison at one offset.
 type round struct {
-	id   uint64
-	snap *merkle.Snapshot // at the offset of the comparison; nil before
-	diff *diff.Session
+	id      uint64
+	opening diff.Message     // sent with the ask, if any was
+	snap    *merkle.Snapshot // at the offset of the comparison; nil before
+	diff    *diff.Session
 	// only holds the items that only the follower holds, by their hashes then;
 	// ranges, where the master holds nothing at all.
 	only   merkle.Tree
@@ -79,7 +80,13 @@ func (y *followSync) begin() {
 	y.rep.RoundTrips++
 	y.f.syncs++
 	y.round = round{id: y.f.syncs, heard: time.Now()}
-	y.send(frameSyncAsk, syncAsk{y.id, y.rep.DryRun}.append())
+	// The master can answer the opening at once, wherever the copy stands then.
+	var body []byte
+	counters, cells := y.f.tree.Counters()
+	if m, ok := diff.Opening(y.f.tree.Snapshot(), cells, counters); ok {
+		y.opening, body = m, m.Append(nil)
+	}
+	y.send(frameSyncAsk, syncAsk{y.id, y.rep.DryRun, body}.append())
 }
 
 func (y *followSync) send(typ byte, body []byte) { y.f.link.peer.send(typ, body) }
@@ -151,7 +158,17 @@ func (y *followSync) start(p syncPoint) error {
 	}
 	// Not before: a sketch that is taken makes the writes that follow copy it.
 	y.diff = diff.New(y.snap, diff.Config{Sketch: f.tree.Sketch()})
-	msgs, err := y.diff.Start()
+	var msgs []diff.Message
+	var err error
+	switch {
+	case p.unsendable == 0:
+		msgs, err = y.diff.Start()
+	case y.opening.Opens():
+		y.rep.RoundTrips-- // the ask has opened the comparison
+		err = y.diff.StartWith(y.opening)
+	default:
+		return protocolErrorf("an answer to an opening that was not sent")
+	}
 	if err != nil {
 		return &fatalError{fmt.Errorf("BUG: %w", err)}
 	}

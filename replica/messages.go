@@ -247,32 +247,38 @@ func parseAck(b []byte) (m ack, err error) {
 // syncAsk asks for a comparison; the follower draws the number, and everything
 // that belongs to the comparison carries it.
 type syncAsk struct {
-	id     uint64
-	dryRun bool
+	id      uint64
+	dryRun  bool
+	opening []byte // of package diff, or empty
 }
 
 func (m syncAsk) append() []byte {
 	w := wire.NewWriter(nil)
-	w.Array(2)
+	w.Array(3)
 	w.Uint(m.id)
 	w.Bool(m.dryRun)
+	w.Bytes(m.opening)
 	return w.Out()
 }
 
 func parseSyncAsk(b []byte) (m syncAsk, err error) {
 	r := newReader(b)
-	r.ArrayN(2)
+	r.ArrayN(3)
 	m.id = r.Uint()
 	m.dryRun = r.Bool()
+	m.opening = r.BytesMax(maxOpening)
 	return m, parsed("sync ask", r)
 }
+
+// maxOpening is more than an opening of package diff takes.
+const maxOpening = 1 << 10
 
 // syncPoint is the body of sync start and sync done: the master's position
 // there, and for done what could not be sent and what was left uncompared.
 type syncPoint struct {
 	id         uint64
 	pos        stream.Position
-	unsendable uint64
+	unsendable uint64 // in sync start, 1 if the ask's opening will be answered
 	left       uint64
 	why        string // why they were compared as they were; empty in sync start
 }

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/sdiff/sdiff/diff"
+	"github.com/sdiff/sdiff/internal/faultnet"
 	"github.com/sdiff/sdiff/replica"
 	"github.com/sdiff/sdiff/stream"
 )
@@ -57,6 +60,82 @@ func TestReportSaysWhyTheFollowerLeftTheSketch(t *testing.T) {
 		}
 		if s.Stats().Why != diff.WhyPeer || r.rep.MethodWhy != "the sketch did not tell what differs" {
 			t.Errorf("by %q because %q; the master says %q", r.rep.Method, r.rep.MethodWhy, s.Stats().Why)
+		}
+	})
+}
+
+// TestAskOpensTheComparison checks that a follower's request is the opening of
+// the comparison, so that one round trip tells what differs; and that one that
+// says nothing any more of what differs, as many commits lie between, is left
+// unanswered: what differs is found all the same.
+func TestAskOpensTheComparison(t *testing.T) {
+	for name, tt := range map[string]struct {
+		missed int // commits after the ask
+		trips  int
+	}{"at once": {0, 1}, "soon": {200, 1}, "late": {300, 2}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPair(t, 1000, replica.MasterConfig{}, replica.FollowerConfig{Repair: manual})
+				p.behind([]stream.Op{{Key: []byte("damaged"), Value: []byte("1")}}, func(ops []stream.Op) []stream.Op { return nil })
+				p.link.SetDelay(faultnet.Out, time.Second, 0)
+				res := asked(p.f, t.Context(), replica.RepairOptions{})
+				synctest.Wait()
+				for i := range tt.missed {
+					p.m.put(fmt.Sprint("new", i), "v")
+				}
+				r := <-res
+				if r.err != nil || r.rep.Outcome != replica.Repaired || r.rep.Missing != 1 || r.rep.Rounds != 1 || r.rep.Method != diff.MethodSketch {
+					t.Fatalf("%+v, %v, want one key repaired by a sketch", r.rep, r.err)
+				}
+				if r.rep.RoundTrips != tt.trips {
+					t.Errorf("%d round trips, want %d", r.rep.RoundTrips, tt.trips)
+				}
+			})
+		})
+	}
+}
+
+// TestOpeningThatIsOutOfDate has a master take a follower's opening for that of
+// equal items, which it was when it was sent: what has happened to the copy since
+// is found in the next round.
+func TestOpeningThatIsOutOfDate(t *testing.T) {
+	withFollower(t, replica.FollowerConfig{Repair: manual}, func(t *testing.T, m *puppetMaster, f *follower) {
+		p := m.start(f)
+		for i := range 40 {
+			p.sendRaw(commits, m.commit(fmt.Sprint("k", i), "v"))
+		}
+		p.wantAck("applied", m.pos.Offset)
+		res := asked(f, t.Context(), replica.RepairOptions{})
+		ask := p.want("it asks for a comparison", syncAsk)
+		opening, err := diff.Parse(ask.fields[2].([]byte))
+		if err != nil || !opening.Opens() {
+			t.Fatalf("no opening: %v", err)
+		}
+		m.tree.KeepSketch()
+		s := diff.New(m.tree.Snapshot(), diff.Config{Sketch: m.tree.Sketch()})
+		out, err := s.Step(opening)
+		if err != nil || !s.Done() || len(out) != 1 {
+			t.Fatalf("%d messages, %v: the two were not equal", len(out), err)
+		}
+		m.commit("a", "1")
+		p.sendRaw(commits, m.encode(m.pos, stream.Op{Key: []byte("a"), Value: []byte("garbled")}))
+		id := ask.num(t, 0)
+		p.send(syncStart, id, m.pos, 1, 0, "")
+		p.send(compare, id, out[0].Append(nil))
+		p.send(syncDone, id, m.pos, 0, 0, "equal")
+		if r := p.want("it says how that ended", syncResult); r.fields[1] != "different" {
+			t.Fatalf("%v, want different", r)
+		}
+		id, s = m.begin(p)
+		m.compare(p, id, s)
+		p.send(items, id, 1, m.pos.Offset, []any{[]byte("a"), []byte("1")})
+		p.want("the chunk is acknowledged", chunkAck)
+		p.send(syncDone, id, m.pos, 0, 0, "")
+		if r := p.want("it says how that ended", syncResult); r.fields[1] != "repaired" {
+			t.Fatalf("%v, want repaired", r)
+		}
+		if r := <-res; r.err != nil || r.rep.Outcome != replica.Repaired || r.rep.Rounds != 2 {
+			t.Errorf("%+v, %v, want repaired in two rounds", r.rep, r.err)
 		}
 	})
 }

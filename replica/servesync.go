@@ -28,6 +28,9 @@ const (
 	// maxInbox bounds the comparison messages that wait meanwhile: acks of all
 	// that is under way, and as many pieces of the follower's next level.
 	maxInbox = 2 * diff.DefaultWindow
+	// openingLag is how many commits may lie between what a follower has
+	// acknowledged and the comparison for which it has sent an opening.
+	openingLag = 256
 	// syncPatience is how long a comparison may make no progress before the
 	// follower is dropped, so that it cannot hold a place for ever.
 	syncPatience = 2 * time.Minute
@@ -48,6 +51,8 @@ type serveSync struct {
 	want func(view) error // what the view that was asked for is for
 
 	started bool
+	opening diff.Message     // that came with the ask, if any did
+	asked   uint64           // what the follower had acknowledged then
 	snap    *merkle.Snapshot // at h
 	diff    *diff.Session
 	inbox   []diff.Message
@@ -69,7 +74,14 @@ type serveSync struct {
 // follower runs one at a time.
 func (s *session) beginSync(a syncAsk) error {
 	s.stopSync()
-	y := &serveSync{s: s, id: a.id, dry: a.dryRun, size: chunkFirst, progress: time.Now()}
+	y := &serveSync{s: s, id: a.id, dry: a.dryRun, asked: s.last, size: chunkFirst, progress: time.Now()}
+	if len(a.opening) > 0 {
+		m, err := diff.Parse(a.opening)
+		if err != nil || !m.Opens() {
+			return protocolErrorf("a request for a comparison with what is no opening: %v", err)
+		}
+		y.opening = m
+	}
 	s.sync = y
 	select {
 	case s.m.slots <- struct{}{}:
@@ -149,7 +161,13 @@ func (y *serveSync) start(v view) error {
 	v.store.Close()
 	y.snap = v.tree
 	y.diff = diff.New(v.tree, diff.Config{Sketch: v.sketch})
-	body := syncPoint{id: y.id, pos: v.pos}.append()
+	p := syncPoint{id: y.id, pos: v.pos}
+	// What came to the follower since would count as differences.
+	if y.opening.Opens() && v.pos.Offset <= y.asked+openingLag {
+		p.unsendable = 1
+		y.inbox = append(y.inbox, y.opening)
+	}
+	body := p.append()
 	y.s.barrier = &barrier{v.pos.Offset, func() { y.s.peer.send(frameSyncStart, body) }}
 	return nil
 }

@@ -143,7 +143,7 @@ func (b *babbler) body(typ byte) []byte {
 	case ack:
 		return encode(b.position().Offset, b.position().Fingerprint, s.flag(), "streaming")
 	case syncAsk:
-		return encode(s.number(), s.flag())
+		return encode(s.number(), s.flag(), []byte{})
 	case syncQueued, chunkAck:
 		return encode(s.number(), s.number())
 	case syncStart, syncDone:

@@ -50,7 +50,7 @@ type heard struct {
 // with; commits are passed over.
 func (p *testPeer) compareAs(id int, dry bool, all map[string]string, onFrame func(message)) heard {
 	p.t.Helper()
-	p.send(syncAsk, id, dry)
+	p.send(syncAsk, id, dry, []byte{})
 	h := heard{items: map[string]string{}}
 	var s *diff.Session
 	offset := uint64(0) // of the newest commit that came
@@ -252,9 +252,12 @@ func TestFollowersThatBreakTheProtocol(t *testing.T) {
 		"a hello again":               {{hello, encode(newGreeting().fields()...)}},
 		"type 0":                      {{0, nil}},
 		"type 99":                     {{99, encode(1)}},
-		"a message before its start":  {{syncAsk, encode(1, false)}, {compare, encode(1, []byte{0x92, 2, 1})}, {compare, encode(1, []byte{0x92, 2, 1})}},
-		"no comparison message":       {{syncAsk, encode(1, false)}, {compare, encode(1, []byte("nonsense"))}},
-		"a chunk that was not sent":   {{syncAsk, encode(1, false)}, {chunkAck, encode(1, 1)}},
+		"a message before its start":  {{syncAsk, encode(1, false, []byte{})}, {compare, encode(1, []byte{0x92, 2, 1})}, {compare, encode(1, []byte{0x92, 2, 1})}},
+		"no comparison message":       {{syncAsk, encode(1, false, []byte{})}, {compare, encode(1, []byte("nonsense"))}},
+		"an opening of noise":         {{syncAsk, encode(1, false, []byte("nonsense"))}},
+		"an opening that is an ack":   {{syncAsk, encode(1, false, []byte{0x92, 2, 1})}},
+		"a long opening":              {{syncAsk, encode(1, false, make([]byte, 2000))}},
+		"a chunk that was not sent":   {{syncAsk, encode(1, false, []byte{})}, {chunkAck, encode(1, 1)}},
 	}
 	for _, typ := range []byte{welcome, refused, commits, head, syncQueued, syncStart, items, keys, syncDone} {
 		cases[fmt.Sprintf("the master's own frame %d", typ)] = []frame{{typ, encode(1, position, 0, 0)}}
@@ -268,7 +271,7 @@ func TestFollowersThatBreakTheProtocol(t *testing.T) {
 		}
 	}
 	for _, typ := range []byte{compare, chunkAck, syncResult} {
-		cases[fmt.Sprintf("frame %d with garbage in a comparison", typ)] = []frame{{syncAsk, encode(1, false)}, {typ, []byte{0xc1}}}
+		cases[fmt.Sprintf("frame %d with garbage in a comparison", typ)] = []frame{{syncAsk, encode(1, false, []byte{})}, {typ, []byte{0xc1}}}
 	}
 	withMaster(t, replica.MasterConfig{}, func(t *testing.T, m *master, h *hub) {
 		witness := join(t, h, "witness")
@@ -299,8 +302,8 @@ func TestStaleSyncFramesArePassedOver(t *testing.T) {
 		p.send(compare, 1, []byte("whatever"))
 		p.send(chunkAck, 1, 5)
 		p.send(syncResult, 1, "same", "")
-		p.send(syncAsk, 2, false)
-		p.send(syncAsk, 3, false) // replaces it
+		p.send(syncAsk, 2, false, []byte{})
+		p.send(syncAsk, 3, false, []byte{}) // replaces it
 		p.send(compare, 2, []byte("whatever"))
 		p.send(chunkAck, 2, 5)
 		p.send(syncResult, 2, "same", "")
@@ -320,9 +323,9 @@ func TestStaleSyncFramesArePassedOver(t *testing.T) {
 func TestComparisonsWaitTheirTurn(t *testing.T) {
 	withMaster(t, replica.MasterConfig{MaxRepairs: 1}, func(t *testing.T, m *master, h *hub) {
 		one, two, three := join(t, h, "1"), join(t, h, "2"), join(t, h, "3")
-		one.send(syncAsk, 1, false)
+		one.send(syncAsk, 1, false, []byte{})
 		one.want("the first begins at once", syncStart)
-		two.send(syncAsk, 1, false)
+		two.send(syncAsk, 1, false, []byte{})
 		if q := two.want("the second waits", syncQueued); q.num(t, 0) != 1 || q.num(t, 1) != 1 {
 			t.Errorf("got %v, want 1, 1", q)
 		}
@@ -332,7 +335,7 @@ func TestComparisonsWaitTheirTurn(t *testing.T) {
 		one.nc.Close() // gone in the middle
 		two.want("a place is free", syncStart)
 		three.want("commits come", commits)
-		three.send(syncAsk, 5, true)
+		three.send(syncAsk, 5, true, []byte{})
 		three.want("the third waits", syncQueued)
 		two.send(syncResult, 1, "could not tell", "the user lost interest")
 		three.want("a place is free", syncStart)
@@ -343,9 +346,9 @@ func TestComparisonsWaitTheirTurn(t *testing.T) {
 func TestAComparisonThatHangsLosesItsPlace(t *testing.T) {
 	withMaster(t, replica.MasterConfig{MaxRepairs: 1}, func(t *testing.T, m *master, h *hub) {
 		one, two := join(t, h, "1"), join(t, h, "2")
-		one.send(syncAsk, 1, false)
+		one.send(syncAsk, 1, false, []byte{})
 		one.want("it begins", syncStart)
-		two.send(syncAsk, 1, false)
+		two.send(syncAsk, 1, false, []byte{})
 		two.want("the other waits", syncQueued)
 		began := time.Now()
 		ended, free := false, false

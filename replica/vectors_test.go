@@ -170,11 +170,11 @@ func examples() []example {
 		{name: "ack", typ: frameAck, way: toMaster, body: ack{offset: 5, summary: at5, complete: true, state: "streaming"}.append(),
 			notes: say("array of 4", "offset", "own summary", "count", "sum", "base complete: true", `state "streaming"`), parse: parser(parseAck)},
 		{name: "sync ask", typ: frameSyncAsk, way: toMaster, body: syncAsk{id: 1}.append(),
-			notes: say("array of 2", "comparison 1", "dry run: false"), parse: parser(parseSyncAsk)},
+			notes: say("array of 3", "comparison 1", "dry run: false", "no opening"), parse: parser(parseSyncAsk)},
 		{name: "sync queued", typ: frameSyncQueued, way: toFollower, body: pair{1, 4}.append(),
 			notes: say("array of 2", "comparison 1", "served at once: 4"), parse: parser(func(b []byte) (pair, error) { return parsePair("sync queued", b) })},
 		{name: "sync start", typ: frameSyncStart, way: toFollower, body: syncPoint{id: 1, pos: exampleAt(5, at5)}.append(),
-			notes: join(say("array of 5", "comparison 1"), notesOfPosition("position h"), say("0, known at sync done", "0, known at sync done", "empty, known at sync done")), parse: parser(parseSyncPoint)},
+			notes: join(say("array of 5", "comparison 1"), notesOfPosition("position h"), say("0: the opening is not answered", "0, known at sync done", "empty, known at sync done")), parse: parser(parseSyncPoint)},
 	}
 	list = append(list, comparisons()...)
 	return append(list, []example{
