@@ -169,14 +169,20 @@ func Opening(tree *merkle.Snapshot, cells int, counters merkle.Counters) (m Mess
 	return Message{kind: kindOpen, level: 1, open: &opening{all: all, cells: cells, counters: counters, probe: newProbe(tree)}}, true
 }
 
-// Opens reports whether a message is an opening, as Opening returns it.
-func (m Message) Opens() bool { return m.kind == kindOpen && m.level == 1 }
+// Opens reports whether a message is an opening, as Opening returns it, and what
+// its sender held then.
+func (m Message) Opens() (holds merkle.Summary, ok bool) {
+	if m.kind != kindOpen || m.level != 1 {
+		return merkle.Summary{}, false
+	}
+	return m.open.all, true
+}
 
 // StartWith is Start where the peer has an opening already. It may be of items
 // that have changed since: by it the peer chooses how to compare, and no more.
 // It panics if m is none or if there is no sketch.
 func (s *Session) StartWith(m Message) error {
-	if !m.Opens() || s.sk.mine == nil {
+	if _, ok := m.Opens(); !ok || s.sk.mine == nil {
 		panic("BUG: diff: a comparison begins with what is no opening")
 	}
 	if s.phase != phaseNew {

@@ -77,8 +77,11 @@ func (y *followSync) settleDry(left uint64) error {
 	r := &rest{only: y.only.Snapshot(), answered: y.answered.Snapshot(), snap: y.snap, ranges: y.ranges}
 	y.rep.Extra = r.count()
 	o, why := Different, ""
-	if left > 0 || y.full {
+	switch {
+	case left > 0 || y.full:
 		o, why = Unknown, "a limit of the comparison was hit"
+	case y.diff.Stats().Method == diff.MethodNone:
+		o, why = Unknown, "the master compared itself with what the copy held before"
 	}
 	y.send(frameSyncResult, syncResult{y.id, string(o), why}.append())
 	y.finish(o, why, r)

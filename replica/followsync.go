@@ -160,10 +160,10 @@ func (y *followSync) start(p syncPoint) error {
 	y.diff = diff.New(y.snap, diff.Config{Sketch: f.tree.Sketch()})
 	var msgs []diff.Message
 	var err error
-	switch {
+	switch _, opened := y.opening.Opens(); {
 	case p.unsendable == 0:
 		msgs, err = y.diff.Start()
-	case y.opening.Opens():
+	case opened:
 		y.rep.RoundTrips-- // the ask has opened the comparison
 		err = y.diff.StartWith(y.opening)
 	default:

@@ -99,16 +99,22 @@ func TestAskOpensTheComparison(t *testing.T) {
 // equal items, which it was when it was sent: what has happened to the copy since
 // is found in the next round.
 func TestOpeningThatIsOutOfDate(t *testing.T) {
+	for name, dry := range map[string]bool{"repair": false, "dry run": true} {
+		t.Run(name, func(t *testing.T) { openingOutOfDate(t, dry) })
+	}
+}
+
+func openingOutOfDate(t *testing.T, dry bool) {
 	withFollower(t, replica.FollowerConfig{Repair: manual}, func(t *testing.T, m *puppetMaster, f *follower) {
 		p := m.start(f)
 		for i := range 40 {
 			p.sendRaw(commits, m.commit(fmt.Sprint("k", i), "v"))
 		}
 		p.wantAck("applied", m.pos.Offset)
-		res := asked(f, t.Context(), replica.RepairOptions{})
+		res := asked(f, t.Context(), replica.RepairOptions{DryRun: dry})
 		ask := p.want("it asks for a comparison", syncAsk)
 		opening, err := diff.Parse(ask.fields[2].([]byte))
-		if err != nil || !opening.Opens() {
+		if _, ok := opening.Opens(); err != nil || !ok {
 			t.Fatalf("no opening: %v", err)
 		}
 		m.tree.KeepSketch()
@@ -123,6 +129,12 @@ func TestOpeningThatIsOutOfDate(t *testing.T) {
 		p.send(syncStart, id, m.pos, 1, 0, "")
 		p.send(compare, id, out[0].Append(nil))
 		p.send(syncDone, id, m.pos, 0, 0, "equal")
+		if dry { // it is not said to be the same, nor to differ in nothing
+			if r := <-res; r.rep.Outcome != replica.Unknown || r.rep.Reason == "" {
+				t.Errorf("%+v, %v, want it to be unknown", r.rep, r.err)
+			}
+			return
+		}
 		if r := p.want("it says how that ended", syncResult); r.fields[1] != "different" {
 			t.Fatalf("%v, want different", r)
 		}
@@ -138,4 +150,38 @@ func TestOpeningThatIsOutOfDate(t *testing.T) {
 			t.Errorf("%+v, %v, want repaired in two rounds", r.rep, r.err)
 		}
 	})
+}
+
+// TestOpeningOfEqualItemsIsNotAnswered checks that a master which a follower asked
+// when both held the same leaves the opening of that unanswered: at the offset
+// of the comparison the copy either is the same, and the follower sees that, or
+// has been damaged since.
+func TestOpeningOfEqualItemsIsNotAnswered(t *testing.T) {
+	for name, damaged := range map[string]bool{"still the same": false, "damaged since": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPair(t, 1000, replica.MasterConfig{}, replica.FollowerConfig{Repair: manual})
+				was := p.m.Status().Keys
+				p.link.SetDelay(faultnet.Out, time.Second, 0)
+				res := asked(p.f, t.Context(), replica.RepairOptions{DryRun: true})
+				synctest.Wait()
+				if damaged {
+					// The master is as it was, the copy has lost a key.
+					p.behind([]stream.Op{{Key: []byte("key000000"), Delete: true}}, nil)
+					p.behind([]stream.Op{{Key: []byte("key000000"), Value: []byte("v")}}, func([]stream.Op) []stream.Op { return nil })
+				}
+				r := <-res
+				if got := p.m.Status().Keys; got != was {
+					t.Fatalf("the master has %d keys, had %d", got, was)
+				}
+				want, missing := replica.Same, uint64(0)
+				if damaged {
+					want, missing = replica.Different, 1
+				}
+				if r.err != nil || r.rep.Outcome != want || r.rep.Missing != missing {
+					t.Errorf("%+v, %v, want %s and %d missing", r.rep, r.err, want, missing)
+				}
+			})
+		})
+	}
 }

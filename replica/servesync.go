@@ -77,7 +77,7 @@ func (s *session) beginSync(a syncAsk) error {
 	y := &serveSync{s: s, id: a.id, dry: a.dryRun, asked: s.last, size: chunkFirst, progress: time.Now()}
 	if len(a.opening) > 0 {
 		m, err := diff.Parse(a.opening)
-		if err != nil || !m.Opens() {
+		if _, ok := m.Opens(); err != nil || !ok {
 			return protocolErrorf("a request for a comparison with what is no opening: %v", err)
 		}
 		y.opening = m
@@ -162,8 +162,9 @@ func (y *serveSync) start(v view) error {
 	y.snap = v.tree
 	y.diff = diff.New(v.tree, diff.Config{Sketch: v.sketch})
 	p := syncPoint{id: y.id, pos: v.pos}
-	// What came to the follower since would count as differences.
-	if y.opening.Opens() && v.pos.Offset <= y.asked+openingLag {
+	// What came to the follower since would count as differences. And if it held
+	// the same then and something else now, the opening tells nothing of that.
+	if held, ok := y.opening.Opens(); ok && held != v.tree.Summary() && v.pos.Offset <= y.asked+openingLag {
 		p.unsendable = 1
 		y.inbox = append(y.inbox, y.opening)
 	}
