@@ -2,6 +2,8 @@ package store
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"slices"
 )
 
@@ -32,8 +34,20 @@ type owner struct{ _ byte }
 // than that, and all keys of earlier children are.
 type node struct {
 	owner    *owner
+	heads    []uint64 // of the items' keys: they tell most apart, and lie side by side
 	items    []item
 	children []*node
+}
+
+// head returns the first eight bytes of a key as a big-endian number, zeros
+// standing for what it lacks: it orders like the key as far as it goes.
+func head(key []byte) uint64 {
+	if len(key) >= 8 {
+		return binary.BigEndian.Uint64(key)
+	}
+	var b [8]byte
+	copy(b[:], key)
+	return binary.BigEndian.Uint64(b[:])
 }
 
 type item struct{ key, value []byte }
@@ -52,17 +66,44 @@ func (t *btree) own(n *node) *node {
 	}
 	return &node{
 		owner:    t.owner,
+		heads:    append(make([]uint64, 0, fanout+1), n.heads...),
 		items:    append(make([]item, 0, fanout+1), n.items...),
 		children: slices.Clone(n.children),
 	}
 }
 
+// add puts an item at a place.
+func (n *node) add(i int, it item) {
+	n.heads = slices.Insert(n.heads, i, head(it.key))
+	n.items = slices.Insert(n.items, i, it)
+}
+
+// drop takes the item at a place away.
+func (n *node) drop(i int) {
+	n.heads = slices.Delete(n.heads, i, i+1)
+	n.items = slices.Delete(n.items, i, i+1)
+}
+
 // find returns the index of key among the items of a leaf, or where it would
 // be, and whether it is there.
 func (n *node) find(key []byte) (int, bool) {
-	return slices.BinarySearchFunc(n.items, key, func(it item, key []byte) int {
-		return bytes.Compare(it.key, key)
-	})
+	want := head(key)
+	lo, hi := 0, len(n.heads)
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		c := cmp.Compare(n.heads[mid], want)
+		if c == 0 {
+			if c = bytes.Compare(n.items[mid].key, key); c == 0 {
+				return mid, true
+			}
+		}
+		if c < 0 {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, false
 }
 
 // child returns the index of the child of an inner node that holds key, if any
@@ -103,6 +144,7 @@ func (t *btree) set(key, value []byte) {
 		left := t.root
 		t.root = &node{
 			owner:    t.owner,
+			heads:    []uint64{left.heads[0], right.heads[0]},
 			items:    []item{{key: left.items[0].key}, {key: right.items[0].key}},
 			children: []*node{left, right},
 		}
@@ -121,18 +163,18 @@ func (t *btree) insert(n *node, it item) *node {
 		}
 		t.count++
 		t.bytes += len(it.key) + len(it.value)
-		n.items = slices.Insert(n.items, i, it)
+		n.add(i, it)
 		return t.split(n)
 	}
 	i := n.child(it.key)
 	c := t.own(n.children[i])
 	n.children[i] = c
 	right := t.insert(c, it)
-	n.items[i].key = c.items[0].key
+	n.heads[i], n.items[i].key = c.heads[0], c.items[0].key
 	if right == nil {
 		return nil
 	}
-	n.items = slices.Insert(n.items, i+1, item{key: right.items[0].key})
+	n.add(i+1, item{key: right.items[0].key})
 	n.children = slices.Insert(n.children, i+1, right)
 	return t.split(n)
 }
@@ -147,9 +189,13 @@ func (t *btree) split(n *node) *node {
 	if last := n.items[fanout].key; n.children == nil && bytes.Equal(last, t.lastKey()) {
 		at = fanout
 	}
-	right := &node{owner: t.owner, items: append(make([]item, 0, fanout+1), n.items[at:]...)}
+	right := &node{
+		owner: t.owner,
+		heads: append(make([]uint64, 0, fanout+1), n.heads[at:]...),
+		items: append(make([]item, 0, fanout+1), n.items[at:]...),
+	}
 	clear(n.items[at:])
-	n.items = n.items[:at]
+	n.heads, n.items = n.heads[:at], n.items[:at]
 	if n.children != nil {
 		right.children = slices.Clone(n.children[at:])
 		clear(n.children[at:])
@@ -190,7 +236,7 @@ func (t *btree) remove(n *node, key []byte) {
 		i, _ := n.find(key)
 		t.count--
 		t.bytes -= len(n.items[i].key) + len(n.items[i].value)
-		n.items = slices.Delete(n.items, i, i+1)
+		n.drop(i)
 		return
 	}
 	i := n.child(key)
@@ -198,7 +244,7 @@ func (t *btree) remove(n *node, key []byte) {
 	n.children[i] = c
 	t.remove(c, key)
 	if len(c.items) == 0 {
-		n.items = slices.Delete(n.items, i, i+1)
+		n.drop(i)
 		n.children = slices.Delete(n.children, i, i+1)
 	}
 }
