@@ -13,10 +13,19 @@ import (
 	"github.com/sdiff/sdiff/stream"
 )
 
-// R1, R2, R3, C4 47, 48, 49: a repair of thousands of keys while a thousand a
-// second are written, deleted and born again, most of them such as differ: it
-// ends, in few rounds, no key goes back in time, and the stream keeps its pace.
+// R1 to R6, C4 47, 48, 49: a repair of thousands of keys while others are
+// written, deleted and born again, most of them such as differ: it ends, in few
+// rounds, no key goes back in time, and the stream keeps its pace.
 func TestRepairUnderLoad(t *testing.T) {
+	for name, tt := range map[string]struct {
+		ops  int // of each commit, of which there are a thousand a second
+		rate int // of the link to the follower, bytes per second
+	}{"a thousand a second over a slow link": {1, 200_000}, "over fifty thousand a second": {65, 100_000_000}} {
+		t.Run(name, func(t *testing.T) { repairUnderLoad(t, tt.ops, tt.rate) })
+	}
+}
+
+func repairUnderLoad(t *testing.T, size, rate int) {
 	bubble(t, func(t *testing.T) {
 		h, link, l, g := &hub{}, faultnet.New(1), newLedger(), &garbler{}
 		t.Cleanup(func() { link.Close() })
@@ -46,10 +55,11 @@ func TestRepairUnderLoad(t *testing.T) {
 		g.set(nil)
 
 		link.SetDelay(faultnet.Both, 20*time.Millisecond, 5*time.Millisecond)
-		link.SetRate(faultnet.In, 200_000)
+		link.SetRate(faultnet.In, rate)
 		res := asked(fo, context.Background(), replica.RepairOptions{AllowMassDelete: true})
 		rng := rand.New(rand.NewPCG(1, 1))
 		var worst time.Duration
+		written, began := 0, time.Now()
 		for i, done := 0, false; !done; i++ {
 			select {
 			case r := <-res:
@@ -59,13 +69,17 @@ func TestRepairUnderLoad(t *testing.T) {
 				done = true
 			default:
 			}
-			key := string(keyOf(rng.IntN(8000)))
-			switch rng.IntN(3) {
-			case 0:
-				m.del(key)
-			default:
-				m.put(key, fmt.Sprint("live", i))
+			ops := make([]stream.Op, size)
+			for j := range ops {
+				ops[j] = stream.Op{Key: keyOf(rng.IntN(8000)), Delete: rng.IntN(3) == 0}
+				if !ops[j].Delete {
+					ops[j].Value = fmt.Appendf(nil, "live%d", i)
+				}
 			}
+			if _, err := m.Write(t.Context(), ops); err != nil {
+				t.Fatal(err)
+			}
+			written += size
 			time.Sleep(time.Millisecond)
 			if i%500 == 0 {
 				began := time.Now()
@@ -73,6 +87,7 @@ func TestRepairUnderLoad(t *testing.T) {
 				worst = max(worst, time.Since(began))
 			}
 		}
+		t.Logf("%d ops in %v", written, time.Since(began))
 		if worst > time.Second {
 			t.Errorf("a commit took %v to arrive during the repair", worst)
 		}
