@@ -51,7 +51,7 @@ type Config struct {
 	// DefaultMaxPending.
 	MaxPending int
 	// Sketch is the sketch of the very items that are compared, or nil. With
-	// one on both sides, most comparisons take one round trip and some 27
+	// one on both sides, most comparisons take one round trip and some 25
 	// bytes for each hash that only one side has: two for an item whose value
 	// differs.
 	Sketch *merkle.Sketch
