@@ -36,9 +36,13 @@ type followSync struct {
 // A round is one comparison at one offset.
 type round struct {
 	id      uint64
-	opening diff.Message     // sent with the ask, if any was
-	snap    *merkle.Snapshot // at the offset of the comparison; nil before
-	diff    *diff.Session
+	opening struct { // sent with the ask, if any was
+		diff.Message
+		bytes    uint64
+		answered bool // the ask has begun the comparison
+	}
+	snap *merkle.Snapshot // at the offset of the comparison; nil before
+	diff *diff.Session
 	// only holds the items that only the follower holds, by their hashes then;
 	// ranges, where the master holds nothing at all.
 	only   merkle.Tree
@@ -84,7 +88,9 @@ func (y *followSync) begin() {
 	var body []byte
 	counters, cells := y.f.tree.Counters()
 	if m, ok := diff.Opening(y.f.tree.Snapshot(), cells, counters); ok {
-		y.opening, body = m, m.Append(nil)
+		body = m.Append(nil)
+		y.opening.Message, y.opening.bytes = m, uint64(len(body))
+		y.rep.CompareBytes += y.opening.bytes
 	}
 	y.send(frameSyncAsk, syncAsk{y.id, y.rep.DryRun, body}.append())
 }
@@ -160,14 +166,13 @@ func (y *followSync) start(p syncPoint) error {
 	y.diff = diff.New(y.snap, diff.Config{Sketch: f.tree.Sketch()})
 	var msgs []diff.Message
 	var err error
-	switch _, opened := y.opening.Opens(); {
-	case p.unsendable == 0:
-		msgs, err = y.diff.Start()
-	case opened:
-		y.rep.RoundTrips-- // the ask has opened the comparison
-		err = y.diff.StartWith(y.opening)
-	default:
+	if _, sent := y.opening.Opens(); p.unsendable > 1 || p.unsendable == 1 && !sent {
 		return protocolErrorf("an answer to an opening that was not sent")
+	}
+	if y.opening.answered = p.unsendable == 1; y.opening.answered {
+		err = y.diff.StartWith(y.opening.Message)
+	} else {
+		msgs, err = y.diff.Start()
 	}
 	if err != nil {
 		return &fatalError{fmt.Errorf("BUG: %w", err)}
@@ -290,6 +295,10 @@ func (y *followSync) settle(p syncPoint) error {
 	}
 	s := y.diff.Stats()
 	y.rep.RoundTrips += s.RoundTrips
+	if y.opening.answered { // then the ask is counted twice
+		y.rep.RoundTrips--
+		y.rep.CompareBytes -= y.opening.bytes
+	}
 	y.rep.Method, y.rep.MethodWhy = s.Method, p.why
 	if s.Method == diff.MethodRanges && s.Why != diff.WhyPeer {
 		y.rep.MethodWhy = s.Why // it was this side that went over to ranges

@@ -70,9 +70,9 @@ func TestReportSaysWhyTheFollowerLeftTheSketch(t *testing.T) {
 // unanswered: what differs is found all the same.
 func TestAskOpensTheComparison(t *testing.T) {
 	for name, tt := range map[string]struct {
-		missed int // commits after the ask
-		trips  int
-	}{"at once": {0, 1}, "soon": {200, 1}, "late": {300, 2}} {
+		missed, each int // commits after the ask, and ops of each
+		trips        int
+	}{"at once": {0, 0, 1}, "soon": {200, 1, 1}, "late": {300, 1, 2}, "much": {3, 100, 2}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPair(t, 1000, replica.MasterConfig{}, replica.FollowerConfig{Repair: manual})
@@ -81,7 +81,13 @@ func TestAskOpensTheComparison(t *testing.T) {
 				res := asked(p.f, t.Context(), replica.RepairOptions{})
 				synctest.Wait()
 				for i := range tt.missed {
-					p.m.put(fmt.Sprint("new", i), "v")
+					ops := make([]stream.Op, tt.each)
+					for j := range ops {
+						ops[j] = stream.Op{Key: fmt.Appendf(nil, "new%d.%d", i, j), Value: []byte("v")}
+					}
+					if _, err := p.m.Write(t.Context(), ops); err != nil {
+						t.Fatal(err)
+					}
 				}
 				r := <-res
 				if r.err != nil || r.rep.Outcome != replica.Repaired || r.rep.Missing != 1 || r.rep.Rounds != 1 || r.rep.Method != diff.MethodSketch {
@@ -157,29 +163,41 @@ func openingOutOfDate(t *testing.T, dry bool) {
 // of the comparison the copy either is the same, and the follower sees that, or
 // has been damaged since.
 func TestOpeningOfEqualItemsIsNotAnswered(t *testing.T) {
-	for name, damaged := range map[string]bool{"still the same": false, "damaged since": true} {
+	for name, tt := range map[string]struct{ damaged, written bool }{
+		"still the same": {}, "damaged since": {damaged: true}, "in sync under load": {written: true},
+		"damaged under load": {true, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPair(t, 1000, replica.MasterConfig{}, replica.FollowerConfig{Repair: manual})
 				was := p.m.Status().Keys
+				if !tt.damaged {
+					p.link.DropFrame(faultnet.In, func(typ byte) bool { return typ == compare })
+				}
 				p.link.SetDelay(faultnet.Out, time.Second, 0)
 				res := asked(p.f, t.Context(), replica.RepairOptions{DryRun: true})
 				synctest.Wait()
-				if damaged {
+				if tt.written {
+					p.m.put("new", "v")
+				}
+				if tt.damaged {
 					// The master is as it was, the copy has lost a key.
 					p.behind([]stream.Op{{Key: []byte("key000000"), Delete: true}}, nil)
 					p.behind([]stream.Op{{Key: []byte("key000000"), Value: []byte("v")}}, func([]stream.Op) []stream.Op { return nil })
 				}
 				r := <-res
-				if got := p.m.Status().Keys; got != was {
+				if got := p.m.Status().Keys; got != was && !tt.written {
 					t.Fatalf("the master has %d keys, had %d", got, was)
 				}
-				want, missing := replica.Same, uint64(0)
-				if damaged {
-					want, missing = replica.Different, 1
+				want, missing, trips := replica.Same, uint64(0), 1
+				if tt.damaged {
+					want, missing, trips = replica.Different, 1, 2
 				}
-				if r.err != nil || r.rep.Outcome != want || r.rep.Missing != missing {
-					t.Errorf("%+v, %v, want %s and %d missing", r.rep, r.err, want, missing)
+				if r.err != nil || r.rep.Outcome != want || r.rep.Missing != missing || r.rep.RoundTrips != trips || r.rep.CompareBytes == 0 {
+					t.Errorf("%+v, %v, want %s, %d missing, %d round trips", r.rep, r.err, want, missing, trips)
+				}
+				if n := p.link.Count(faultnet.Drop); n > 0 {
+					t.Errorf("%d messages of a comparison were sent to a copy that is the same", n)
 				}
 			})
 		})

@@ -28,9 +28,10 @@ const (
 	// maxInbox bounds the comparison messages that wait meanwhile: acks of all
 	// that is under way, and as many pieces of the follower's next level.
 	maxInbox = 2 * diff.DefaultWindow
-	// openingLag is how many commits may lie between what a follower has
-	// acknowledged and the comparison for which it has sent an opening.
-	openingLag = 256
+	// openingLag is how many ops may lie between what a follower had acknowledged
+	// when it sent an opening and the comparison: they count as differences.
+	openingLag   = 256
+	openingBytes = 64 << 10 // of commits, for so many
 	// syncPatience is how long a comparison may make no progress before the
 	// follower is dropped, so that it cannot hold a place for ever.
 	syncPatience = 2 * time.Minute
@@ -162,15 +163,43 @@ func (y *serveSync) start(v view) error {
 	y.snap = v.tree
 	y.diff = diff.New(v.tree, diff.Config{Sketch: v.sketch})
 	p := syncPoint{id: y.id, pos: v.pos}
-	// What came to the follower since would count as differences. And if it held
-	// the same then and something else now, the opening tells nothing of that.
-	if held, ok := y.opening.Opens(); ok && held != v.tree.Summary() && v.pos.Offset <= y.asked+openingLag {
+	if held, ok := y.opening.Opens(); ok && y.differs(held, v) {
 		p.unsendable = 1
 		y.inbox = append(y.inbox, y.opening)
 	}
 	body := p.append()
 	y.s.barrier = &barrier{v.pos.Offset, func() { y.s.peer.send(frameSyncStart, body) }}
 	return nil
+}
+
+// differs reports whether an opening tells how the follower's copy differs at the
+// position of a view. Where it was equal as the follower asked, it tells nothing
+// of what may have happened to it since; most likely it is equal still, and the
+// follower sees that by itself. Where much came since, it tells mostly of that.
+func (y *serveSync) differs(held merkle.Summary, v view) bool {
+	if y.asked >= v.pos.Offset {
+		return held != v.tree.Summary()
+	}
+	if held == v.tree.Summary() {
+		return false
+	}
+	recs, ok := y.s.m.w.tail.Read(y.asked, openingBytes)
+	if !ok {
+		return false
+	}
+	ops, at := 0, uint64(0)
+	var c stream.Commit
+	for _, rec := range recs {
+		for d := stream.NewDecoder(rec.Body); at < v.pos.Offset && d.Next(&c); at = c.Offset {
+			if c.Offset == y.asked && c.Fingerprint == held {
+				return false
+			}
+			if c.Offset > y.asked {
+				ops += len(c.Ops)
+			}
+		}
+	}
+	return at >= v.pos.Offset && ops <= openingLag
 }
 
 // finish queues the word that everything found has been sent.

@@ -3,12 +3,14 @@ package replica_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/sdiff/sdiff/diff"
 	"github.com/sdiff/sdiff/merkle"
 	"github.com/sdiff/sdiff/replica"
 	"github.com/sdiff/sdiff/replica/store"
@@ -47,6 +49,27 @@ func (s *script) bytes() []byte {
 	n := min(int(s.next()%32), len(s.rest))
 	b := s.rest[:n]
 	s.rest = s.rest[n:]
+	return b
+}
+
+// opening is noise, or the opening of a comparison of up to 255 items,
+// some of its bytes changed.
+func (s *script) opening() []byte {
+	n := s.next()
+	if n < 20 {
+		return s.bytes()
+	}
+	var tree merkle.Tree
+	for i := range n {
+		tree.Put(fmt.Appendf(nil, "key%06d", i), uint64(i)*0x9e3779b97f4a7c15)
+	}
+	tree.KeepSketch()
+	counters, cells := tree.Counters()
+	m, _ := diff.Opening(tree.Snapshot(), cells, counters)
+	b := m.Append(nil)
+	for range s.next() % 3 {
+		b[int(s.next())%len(b)] ^= s.next()
+	}
 	return b
 }
 
@@ -143,7 +166,12 @@ func (b *babbler) body(typ byte) []byte {
 	case ack:
 		return encode(b.position().Offset, b.position().Fingerprint, s.flag(), "streaming")
 	case syncAsk:
-		return encode(s.number(), s.flag(), []byte{})
+		id, b := s.number(), s.next()
+		opening := []byte{}
+		if b >= 64 {
+			opening = s.opening()
+		}
+		return encode(id, b%2 == 1, opening)
 	case syncQueued, chunkAck:
 		return encode(s.number(), s.number())
 	case syncStart, syncDone:
@@ -310,6 +338,8 @@ func seedScripts(f *testing.F) {
 	for typ := range byte(18) {
 		f.Add([]byte{1, 1, typ, 2, 1, 1, 1, 5, 1, typ, 3, 2, 2, 2, 5, typ, 1})
 		// A comparison begins, and then something comes.
+		f.Add([]byte{1, 1, syncAsk, 2, 1, 64, 200, 0, 1, compare, 2, 1, 3, 1, 2, 3, 1, typ, 2, 1, 1, 0, 1})
+		f.Add([]byte{1, 1, syncAsk, 2, 1, 65, 100, 2, 7, 9, 30, 255, 1, typ, 2, 1, 1, 0, 1})
 		f.Add([]byte{1, 1, syncAsk, 2, 1, 0, 1, compare, 2, 1, 3, 1, 2, 3, 1, typ, 2, 1, 1, 0, 1, typ, 1, 1, syncDone, 2, 1, 5, 0, 0, 1})
 		f.Add([]byte{1, 1, syncStart, 2, 1, 5, 0, 0, 1, items, 2, 1, 1, 5, 2, 1, 3, 'a', 'b', 'c', 2, 1, 'd', 1, typ, 2, 1, 5, 5, 1, commits, 2, 1, 1, 3, 'x', 'y', 'z', 1})
 	}
