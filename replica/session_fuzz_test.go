@@ -52,7 +52,7 @@ func (s *script) bytes() []byte {
 	return b
 }
 
-// opening is noise, or the opening of a comparison of up to 255 items,
+// opening is noise, or the opening of a comparison of 30 items and more,
 // some of its bytes changed.
 func (s *script) opening() []byte {
 	n := s.next()
@@ -60,7 +60,7 @@ func (s *script) opening() []byte {
 		return s.bytes()
 	}
 	var tree merkle.Tree
-	for i := range n {
+	for i := range 30 + int(n) {
 		tree.Put(fmt.Appendf(nil, "key%06d", i), uint64(i)*0x9e3779b97f4a7c15)
 	}
 	tree.KeepSketch()
