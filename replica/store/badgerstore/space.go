@@ -98,12 +98,13 @@ func (s *space) check(n int64) error {
 	if s.ahead != nil {
 		select {
 		case l := <-s.ahead:
-			s.take(l)
+			s.takeAhead(l)
 		default:
 		}
 	}
 	if s.due(now) && s.ahead != nil {
-		s.take(<-s.ahead)
+		s.takeAhead(<-s.ahead)
+		now = time.Now()
 	}
 	if !s.due(now) {
 		return nil
@@ -121,9 +122,19 @@ func (s *space) due(now time.Time) bool {
 
 // take takes note of an answer.
 func (s *space) take(l look) {
-	s.ahead = nil
 	s.written -= s.before
 	s.at, s.slack, s.full = l.at, l.slack, l.err != nil
+}
+
+// takeAhead takes note of an answer that was asked for ahead. One that would
+// refuse writes has refused none: it only makes the next write ask anew.
+func (s *space) takeAhead(l look) {
+	s.ahead = nil
+	if l.err != nil {
+		s.at = time.Time{}
+		return
+	}
+	s.take(l)
 }
 
 // lookAhead asks the file system, without waiting for it, if it will soon be
@@ -141,7 +152,7 @@ func (s *space) lookAhead() {
 // wait waits until nothing is asked any more.
 func (s *space) wait() {
 	if s.ahead != nil {
-		s.take(<-s.ahead)
+		s.takeAhead(<-s.ahead)
 	}
 }
 

@@ -98,6 +98,46 @@ func TestSpaceIsAskedAhead(t *testing.T) {
 	}
 }
 
+// TestOldAnswersDoNotCount shows that an answer that was asked for ahead, and came
+// when nobody wrote any more, neither refuses what has room by now nor lets
+// anything through.
+func TestOldAnswersDoNotCount(t *testing.T) {
+	const reserve = 1 << 30
+	asked, answer := make(chan bool), make(chan int64)
+	s := newSpace(t.TempDir(), reserve)
+	s.volume = func(string) (int64, int64) { asked <- true; return <-answer, 1 << 40 }
+	for _, step := range []struct {
+		then, now int64 // free
+		full      bool
+	}{{reserve - 1, reserve + reserve/10, false}, {2 * reserve, reserve - 1, true}} {
+		s.at, s.slack = time.Now().Add(-spaceAhead), reserve
+		s.lookAhead()
+		<-asked
+		answer <- step.then
+		l := <-s.ahead
+		l.at = l.at.Add(-time.Hour)
+		s.ahead <- l
+		go func() { <-asked; answer <- step.now }()
+		if err := s.check(1); errors.Is(err, store.ErrNoSpace) != step.full || s.full != step.full {
+			t.Errorf("%d bytes were free once, %d are now: %v", step.then, step.now, err)
+		}
+	}
+}
+
+// TestAnswerThatTookLong shows that a write that has waited for an answer asks
+// again if that was asked for too long ago.
+func TestAnswerThatTookLong(t *testing.T) {
+	s := newSpace(t.TempDir(), 1)
+	asked := 0
+	s.volume = func(string) (int64, int64) { asked++; return 1 << 40, 1 << 40 }
+	s.at = time.Now().Add(-spaceAge)
+	s.ahead = make(chan look) // on its way still
+	go func() { s.ahead <- look{at: time.Now().Add(-time.Minute), slack: 1 << 40} }()
+	if err := s.check(1); err != nil || asked != 1 {
+		t.Errorf("asked %d times more, %v, want once", asked, err)
+	}
+}
+
 // TestSizesInRefusals shows that people can read what is free and what is to be.
 func TestSizesInRefusals(t *testing.T) {
 	s := newSpace(t.TempDir(), 100<<40)
