@@ -61,6 +61,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(m.Append(nil))
 	}
 	f.Add(Message{kind: kindLevel, level: 9, left: 1 << 40}.Append(nil))
+	f.Add([]byte("\x90\x000")) // an array of nothing, and two numbers behind it
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := Parse(b)
 		if err != nil {

@@ -101,7 +101,7 @@ func parse(r *wire.Reader) (Message, error) {
 		return Message{}, err
 	}
 	switch {
-	case n != shapes[m.kind]:
+	case m.kind == 0 || n != shapes[m.kind]:
 		return Message{}, errShape
 	case m.level == 0:
 		return Message{}, errLevelZero
