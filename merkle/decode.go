@@ -16,7 +16,7 @@ import "math"
 // 2^32 * groups * (1+j/2) of them does. Whoever has cells from somewhere else
 // holds what was found against a [Summary] before believing it.
 //
-// A Decoder takes at most some 60 bytes of memory for each cell, whatever the
+// A Decoder takes at most some 100 bytes of memory for each cell, whatever the
 // cells are. It is not safe for concurrent use.
 type Decoder struct {
 	groups, group int
@@ -101,28 +101,40 @@ func (d *Decoder) enlist(i int32) {
 }
 
 // look puts cell j, which holds c, on the stack if it looks like that of one hash.
+// Each cell comes to look so once, if they are those of a set.
 func (d *Decoder) look(c Cell, j int) {
-	if c.pure() {
+	switch {
+	case !c.pure():
+	case len(d.stack) >= 2*len(d.cells):
+		d.failed = true
+	default:
 		d.stack = append(d.stack, int32(j))
 	}
+}
+
+// fail gives up, and all memory but that of the cells.
+func (d *Decoder) fail() {
+	d.failed = true
+	d.walks, d.stack, d.due, d.after = nil, nil, nil, nil
 }
 
 // peel finds hashes until no cell on the stack has one alone. A set has no more
 // than there are cells, as the cell that gave a hash away stays empty; so what
 // gives more is none.
 func (d *Decoder) peel() {
-	for len(d.stack) > 0 {
+	for len(d.stack) > 0 && !d.failed {
 		j := d.stack[len(d.stack)-1]
 		d.stack = d.stack[:len(d.stack)-1]
 		c := d.cells[j]
 		if c == (Cell{}) || !c.pure() || SketchGroup(c.Sum, d.groups) != d.group || !inCell(c.Sum, uint64(j)) {
 			continue
 		}
-		if len(d.found) == len(d.cells) {
-			d.failed = true
-			return
+		if d.failed = len(d.found) == len(d.cells); !d.failed {
+			d.find(c.Sum)
 		}
-		d.find(c.Sum)
+	}
+	if d.failed {
+		d.fail()
 	}
 }
 

@@ -277,3 +277,34 @@ func TestDecoderPieces(t *testing.T) {
 		t.Errorf("%d hashes in lists, want %d", listed, within)
 	}
 }
+
+// TestDecoderMemory gives a decoder cells that are those of no set: a hash that
+// belongs to many cells stands in the last of them only. Each time it is found
+// it leaves all others as if they had it alone.
+func TestDecoderMemory(t *testing.T) {
+	const n = 4096
+	var hash uint64
+	last, most := 0, 0
+	for h := range uint64(100_000) {
+		cells, at := 0, 0
+		for w := walkCells(h); w.at < n; w.next() {
+			cells, at = cells+1, int(w.at)
+		}
+		if cells > most && at >= n-n/16 {
+			hash, last, most = h, at, cells
+		}
+	}
+	cells := make([]Cell, n)
+	cells[last] = Cell{hash, checkOf(hash)}
+	d := NewDecoder(1, 0)
+	for part := range slices.Chunk(cells, n/16) {
+		d.Add(part)
+		took := 16*cap(d.cells) + 8*cap(d.found) + 16*cap(d.walks) + 4*(cap(d.stack)+cap(d.due)+cap(d.after))
+		if took > 100*d.Len()+1000 {
+			t.Errorf("%d bytes for %d cells", took, d.Len())
+		}
+	}
+	if !d.Failed() {
+		t.Errorf("%d hashes of %d cells were found, want it to fail", len(d.Found()), n)
+	}
+}
