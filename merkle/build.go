@@ -29,9 +29,14 @@ type level struct {
 
 // KeepSketch has the tree keep a sketch, as its own KeepSketch would, which is
 // made while the items come. Items is about how many they will be: if they turn
-// out to be many more, the sketch is made anew at the end. It is to be called
-// before the first Add.
-func (b *Builder) KeepSketch(items uint64) { b.sketch = newSketch(cellsFor(items, maxCells)) }
+// out to be many more, the sketch is made anew at the end. It panics after the
+// first Add.
+func (b *Builder) KeepSketch(items uint64) {
+	if b.owner != nil {
+		panic("BUG: merkle: a sketch is to be kept of items that were added before")
+	}
+	b.sketch = newSketch(cellsFor(items, maxCells))
+}
 
 // Add adds an item behind all others. It copies key. If the key does not
 // ascend strictly it returns ErrOrder and adds nothing.

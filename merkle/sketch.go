@@ -147,8 +147,8 @@ func toggle(cells []Cell, hash uint64) {
 // puts each into some 16 cells. From then on, whatever comes or goes takes so
 // much longer. The number of cells follows the number of items: 64 KiB for a
 // few, 4 MiB for a million, 64 MiB at most. Beyond 4 MiB it does so only here,
-// not while the tree grows. On the way there, one Put reads all items at 16,385
-// of them and one at 131,073.
+// not while the tree grows. On the way there a Put reads all items twice: of a tree
+// that began empty, at 16,385 of them and at 131,073.
 //
 // A tree that a snapshot makes keeps none until it is told to. One that keeps a
 // sketch of the right size already is left as it is.
