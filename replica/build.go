@@ -21,27 +21,39 @@ func buildTree(ctx context.Context, v store.View, hash merkle.Hasher, about uint
 	}
 	var b merkle.Builder
 	b.KeepSketch(about)
-	donec := make(chan error, 1)
-	go func() { donec <- addLots(&b, full, empty) }()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	donec := make(chan struct{})
+	go func() {
+		defer close(donec)
+		if err := addLots(&b, full, empty); err != nil {
+			cancel(err)
+		}
+	}()
+	err := readLots(ctx, v, hash, full, empty, each)
+	<-donec
+	if err = errors.Join(err, context.Cause(ctx)); err != nil {
+		return nil, err
+	}
+	return b.Tree(), nil
+}
 
+// readLots reads all items into lots until ctx ends.
+func readLots(ctx context.Context, v store.View, hash merkle.Hasher, full chan<- *lot, empty <-chan *lot, each func(key, value []byte)) error {
+	defer close(full) // whatever each does
 	l := <-empty
-	var bad error
 	err := v.Ascend(nil, nil, func(key, value []byte) bool {
 		each(key, value)
 		l.add(key, hash.Hash(key, value))
 		if l.isFull() {
 			full <- l
 			l = <-empty
-			bad = context.Cause(ctx)
+			return ctx.Err() == nil
 		}
-		return bad == nil
+		return true
 	})
 	full <- l
-	close(full)
-	if err = errors.Join(err, bad, <-donec); err != nil {
-		return nil, err
-	}
-	return b.Tree(), nil
+	return err
 }
 
 // addLots adds what comes in lots, and gives these back. After an error it only
@@ -50,10 +62,9 @@ func addLots(b *merkle.Builder, full <-chan *lot, empty chan<- *lot) (err error)
 	for l := range full {
 		at := 0
 		for i, end := range l.ends {
-			if err != nil {
-				break
+			if err == nil {
+				err = b.Add(l.keys[at:end], l.hashes[i])
 			}
-			err = b.Add(l.keys[at:end], l.hashes[i])
 			at = end
 		}
 		l.reset()
