@@ -54,7 +54,7 @@ func (s *Session) plan(o *opening) plan {
 	fewer := min(mine, theirs)
 	switch {
 	case s.sk.mine == nil:
-		return plan{why: "no sketch is kept here"}
+		return plan{why: "there is no sketch here"}
 	case fewer == 0:
 		return plan{why: "one side holds nothing"}
 	case fewer <= fewItems:

@@ -141,7 +141,7 @@ func (s *Session) Start() ([]Message, error) {
 		return nil, ErrBegun
 	}
 	s.level = 1
-	why := "no sketch is kept here"
+	why := "there is no sketch here"
 	switch n := s.all.Count; {
 	case s.sk.mine == nil:
 	case n <= fewItems: // an opening is longer than the list

@@ -191,7 +191,7 @@ func TestOpeningOfEqualItemsIsNotAnswered(t *testing.T) {
 				}
 				want, missing, trips := replica.Same, uint64(0), 1
 				if tt.damaged {
-					want, missing, trips = replica.Different, 1, 2
+					want, missing, trips = replica.Different, 1, 3 // by ranges
 				}
 				if r.err != nil || r.rep.Outcome != want || r.rep.Missing != missing || r.rep.RoundTrips != trips || r.rep.CompareBytes == 0 {
 					t.Errorf("%+v, %v, want %s, %d missing, %d round trips", r.rep, r.err, want, missing, trips)
@@ -202,4 +202,32 @@ func TestOpeningOfEqualItemsIsNotAnswered(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSketchesArePaced checks that a follower which asks again and again does not
+// have the master's writes copy its sketch each time.
+func TestSketchesArePaced(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPair(t, 1000, replica.MasterConfig{}, replica.FollowerConfig{Repair: manual})
+		p.behind([]stream.Op{{Key: []byte("damaged"), Value: []byte("1")}}, func([]stream.Op) []stream.Op { return nil })
+		methods := func(n int) map[diff.Method]int {
+			got := map[diff.Method]int{}
+			for range n {
+				rep := p.f.repair(replica.RepairOptions{DryRun: true})
+				if rep.Outcome != replica.Different || rep.Missing != 1 {
+					t.Fatalf("%+v, want one key missing", rep)
+				}
+				got[rep.Method]++
+			}
+			return got
+		}
+		time.Sleep(time.Second)
+		if got := methods(10); got[diff.MethodSketch] != 4 || got[diff.MethodRanges] != 6 {
+			t.Errorf("ten comparisons at once: %v, want four by sketches", got)
+		}
+		time.Sleep(time.Second)
+		if got := methods(1); got[diff.MethodSketch] != 1 {
+			t.Errorf("a second later: %v, want a sketch", got)
+		}
+	})
 }

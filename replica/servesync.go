@@ -54,6 +54,7 @@ type serveSync struct {
 	started bool
 	opening diff.Message     // that came with the ask, if any did
 	asked   uint64           // what the follower had acknowledged then
+	equal   bool             // what it held was what it should hold
 	snap    *merkle.Snapshot // at h
 	diff    *diff.Session
 	inbox   []diff.Message
@@ -122,7 +123,8 @@ func (s *session) pushSync(ctx context.Context) error {
 	}
 	if !y.started {
 		y.started = true
-		ask(y.start, true)
+		y.equal = y.wasEqual()
+		ask(y.start, !y.equal)
 		return nil
 	}
 	if err := y.stepInbox(); err != nil {
@@ -163,7 +165,7 @@ func (y *serveSync) start(v view) error {
 	y.snap = v.tree
 	y.diff = diff.New(v.tree, diff.Config{Sketch: v.sketch})
 	p := syncPoint{id: y.id, pos: v.pos}
-	if held, ok := y.opening.Opens(); ok && y.differs(held, v) {
+	if y.answers(v.pos.Offset) {
 		p.unsendable = 1
 		y.inbox = append(y.inbox, y.opening)
 	}
@@ -172,34 +174,47 @@ func (y *serveSync) start(v view) error {
 	return nil
 }
 
-// differs reports whether an opening tells how the follower's copy differs at the
-// position of a view. Where it was equal as the follower asked, it tells nothing
-// of what may have happened to it since; most likely it is equal still, and the
-// follower sees that by itself. Where much came since, it tells mostly of that.
-func (y *serveSync) differs(held merkle.Summary, v view) bool {
-	if y.asked >= v.pos.Offset {
-		return held != v.tree.Summary()
-	}
-	if held == v.tree.Summary() {
-		return false
-	}
-	recs, ok := y.s.m.w.tail.Read(y.asked, openingBytes)
+// wasEqual reports whether the follower held what it should when it asked. Most
+// likely it still does, and will see that by itself: then no sketch is taken,
+// which the writes that follow would have to copy.
+func (y *serveSync) wasEqual() bool {
+	held, ok := y.opening.Opens()
 	if !ok {
 		return false
 	}
-	ops, at := 0, uint64(0)
+	if pub := y.s.m.w.state.Load(); pub.pos.Offset == y.asked {
+		return held == pub.pos.Fingerprint
+	}
+	recs, ok := y.s.m.w.tail.Read(y.asked, 0)
+	if !ok || len(recs) == 0 {
+		return false
+	}
+	var c stream.Commit
+	return stream.NewDecoder(recs[0].Body).Next(&c) && c.Offset == y.asked && held == c.Fingerprint
+}
+
+// answers reports whether the opening that came with the ask is answered at an
+// offset. Where the copy was equal, it tells nothing of what may have happened
+// to it since; and where much was written since, it tells mostly of that.
+func (y *serveSync) answers(offset uint64) bool {
+	if _, ok := y.opening.Opens(); !ok || y.equal {
+		return false
+	}
+	if y.asked >= offset {
+		return true
+	}
+	recs, ok := y.s.m.w.tail.Read(y.asked+1, openingBytes)
+	if !ok {
+		return false
+	}
+	ops, at := 0, y.asked
 	var c stream.Commit
 	for _, rec := range recs {
-		for d := stream.NewDecoder(rec.Body); at < v.pos.Offset && d.Next(&c); at = c.Offset {
-			if c.Offset == y.asked && c.Fingerprint == held {
-				return false
-			}
-			if c.Offset > y.asked {
-				ops += len(c.Ops)
-			}
+		for d := stream.NewDecoder(rec.Body); at < offset && d.Next(&c); at = c.Offset {
+			ops += len(c.Ops)
 		}
 	}
-	return at >= v.pos.Offset && ops <= openingLag
+	return at >= offset && ops <= openingLag
 }
 
 // finish queues the word that everything found has been sent.

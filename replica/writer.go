@@ -55,6 +55,7 @@ type writer struct {
 
 	// owned by loop
 	tree     *liveTree
+	sketched time.Time // until when the sketches that were taken are paid for
 	meta     store.Meta
 	held     *request // did not fit the last group
 	trimming uint64   // log records before it are to be removed; 0 is none
@@ -194,9 +195,30 @@ func (w *writer) takeView(a viewAsk) {
 	sv, err := w.st.View()
 	v := view{tree: w.tree.Snapshot(), store: sv, pos: w.meta.Position, err: err}
 	if a.sketch {
-		v.sketch = w.tree.Sketch()
+		v.sketch = w.takeSketch(time.Now())
 	}
 	a.c <- v
+}
+
+// What is shared with a sketch is copied by the writes that follow, so there are
+// no more than so many bytes of sketches in a second, but for a few at once. Who
+// gets none compares ranges.
+const (
+	sketchRate  = 64 << 20
+	sketchBurst = 4
+)
+
+func (w *writer) takeSketch(now time.Time) *merkle.Sketch {
+	_, cells := w.tree.Counters()
+	takes := time.Duration(cells) * merkle.SketchParts * 16 * time.Second / sketchRate
+	if w.sketched.Sub(now) > (sketchBurst-1)*takes {
+		return nil
+	}
+	if w.sketched.Before(now) {
+		w.sketched = now
+	}
+	w.sketched = w.sketched.Add(takes)
+	return w.tree.Sketch()
 }
 
 // loop runs until ctx ends or the store fails. It is the only goroutine that
