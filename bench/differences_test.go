@@ -23,7 +23,7 @@ import (
 // differs in d keys: a third is missing, a third is extra, a third has another
 // value; at random places or, "clustered", all side by side. Bytes, round trips
 // and processor time are means over -seeds such sets, "round-trips-max" is the
-// most; the first of them is that the follower asks. "compare-B" are the messages
+// most; the follower's request counts as the first. "compare-B" are the messages
 // of the comparison, both ways; "all-B" all bytes of the connection meanwhile, the
 // list of the keys included. The processor time is that of both ends, with taking snapshots and sketches,
 // finding the keys, listing them, and the connection. "minimum" is the multiple of the
