@@ -204,7 +204,7 @@ func (w *writer) takeView(a viewAsk) {
 // no more than so many bytes of sketches in a second, but for a few at once. Who
 // gets none compares ranges.
 const (
-	sketchRate  = 64 << 20
+	sketchRate  = 256 << 20
 	sketchBurst = 4
 )
 
