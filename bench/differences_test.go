@@ -99,6 +99,10 @@ func newDrifting(b meter, n int) *drifting {
 			}
 		})
 	}
+	// Or it would connect to a master that has made differences, and mend them.
+	if err := p.f.WaitFor(context.Background(), stream.Position{}); err != nil {
+		b.Fatal(err)
+	}
 	return p
 }
 
