@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sdiff/sdiff/replica/store"
@@ -127,15 +128,20 @@ func TestOldAnswersDoNotCount(t *testing.T) {
 // TestAnswerThatTookLong shows that a write that has waited for an answer asks
 // again if that was asked for too long ago.
 func TestAnswerThatTookLong(t *testing.T) {
-	s := newSpace(t.TempDir(), 1)
-	asked := 0
-	s.volume = func(string) (int64, int64) { asked++; return 1 << 40, 1 << 40 }
-	s.at = time.Now().Add(-spaceAge)
-	s.ahead = make(chan look) // on its way still
-	go func() { s.ahead <- look{at: time.Now().Add(-time.Minute), slack: 1 << 40} }()
-	if err := s.check(1); err != nil || asked != 1 {
-		t.Errorf("asked %d times more, %v, want once", asked, err)
-	}
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSpace(dir, 1)
+		asked := 0
+		s.volume = func(string) (int64, int64) { asked++; return 1 << 40, 1 << 40 }
+		s.at = time.Now().Add(-spaceAge)
+		ahead := make(chan look, 1)
+		s.ahead = ahead
+		l := look{at: time.Now(), slack: 1 << 40}
+		go func() { time.Sleep(2 * spaceAge); ahead <- l }()
+		if err := s.check(1); err != nil || asked != 1 {
+			t.Errorf("asked %d times more, %v, want once", asked, err)
+		}
+	})
 }
 
 // TestSizesInRefusals shows that people can read what is free and what is to be.
