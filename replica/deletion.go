@@ -13,7 +13,7 @@ import (
 // once to do it. Both go in steps, so that the stream has its turn in between.
 type deletion struct {
 	y       *followSync
-	done    syncPoint // the master's word that everything has been sent
+	done    syncDone // the master's word that everything has been sent
 	walk    walk
 	counted bool
 }

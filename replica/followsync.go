@@ -115,7 +115,7 @@ func (y *followSync) handle(fr frame) error {
 		}
 		return err
 	case frameSyncStart:
-		p, err := parseSyncPoint(fr.body)
+		p, err := parseSyncStart(fr.body)
 		if err != nil || p.id != y.id {
 			return err
 		}
@@ -142,7 +142,7 @@ func (y *followSync) handle(fr frame) error {
 		}
 		return y.items(c)
 	case frameSyncDone:
-		p, err := parseSyncPoint(fr.body)
+		p, err := parseSyncDone(fr.body)
 		if err != nil || p.id != y.id {
 			return err
 		}
@@ -152,7 +152,7 @@ func (y *followSync) handle(fr frame) error {
 }
 
 // start takes the follower's snapshot at the offset of the master's.
-func (y *followSync) start(p syncPoint) error {
+func (y *followSync) start(p syncStart) error {
 	f := y.f
 	if y.snap != nil || p.pos.Offset != f.meta.Position.Offset && !f.link.look {
 		return protocolErrorf("a comparison at %d, but the copy stands at %d", p.pos.Offset, f.meta.Position.Offset)
@@ -166,10 +166,10 @@ func (y *followSync) start(p syncPoint) error {
 	y.diff = diff.New(y.snap, diff.Config{Sketch: f.tree.Sketch()})
 	var msgs []diff.Message
 	var err error
-	if _, sent := y.opening.Opens(); p.unsendable > 1 || p.unsendable == 1 && !sent {
+	if _, sent := y.opening.Opens(); p.answered && !sent {
 		return protocolErrorf("an answer to an opening that was not sent")
 	}
-	if y.opening.answered = p.unsendable == 1; y.opening.answered {
+	if y.opening.answered = p.answered; p.answered {
 		err = y.diff.StartWith(y.opening.Message)
 	} else {
 		msgs, err = y.diff.Start()
@@ -289,7 +289,7 @@ func fitting(ops []stream.Op, lim store.Limits) int {
 
 // settle is called when everything the master found has arrived. What only the
 // follower holds is deleted now, if that may be.
-func (y *followSync) settle(p syncPoint) error {
+func (y *followSync) settle(p syncDone) error {
 	if y.diff == nil || !y.diff.Done() {
 		return protocolErrorf("the comparison is declared over before it is")
 	}
@@ -318,7 +318,7 @@ func (y *followSync) settle(p syncPoint) error {
 }
 
 // guard says why the deletes may not be done without a person's consent (R9).
-func (y *followSync) guard(p syncPoint) (why, option string) {
+func (y *followSync) guard(p syncDone) (why, option string) {
 	f := y.f
 	if y.extra == 0 || y.ask != nil && y.ask.opts.AllowMassDelete {
 		return "", ""

@@ -273,17 +273,43 @@ func parseSyncAsk(b []byte) (m syncAsk, err error) {
 // maxOpening is more than an opening of package diff takes.
 const maxOpening = 1 << 10
 
-// syncPoint is the body of sync start and sync done: the master's position
-// there, and for done what could not be sent and what was left uncompared.
-type syncPoint struct {
-	id         uint64
-	pos        stream.Position
-	unsendable uint64 // in sync start, 1 if the ask's opening will be answered
-	left       uint64
-	why        string // why they were compared as they were; empty in sync start
+// syncStart names the position at which both sides take a snapshot, and says
+// whether the opening that came with the ask will be answered.
+type syncStart struct {
+	id       uint64
+	pos      stream.Position
+	answered bool
 }
 
-func (m syncPoint) append() []byte {
+func (m syncStart) append() []byte {
+	w := wire.NewWriter(nil)
+	w.Array(3)
+	w.Uint(m.id)
+	putPosition(w, m.pos)
+	w.Bool(m.answered)
+	return w.Out()
+}
+
+func parseSyncStart(b []byte) (m syncStart, err error) {
+	r := newReader(b)
+	r.ArrayN(3)
+	m.id = r.Uint()
+	m.pos = getPosition(r)
+	m.answered = r.Bool()
+	return m, parsed("sync start", r)
+}
+
+// syncDone says that everything found was sent: the master's position there, what
+// could not be sent and what was left uncompared.
+type syncDone struct {
+	id         uint64
+	pos        stream.Position
+	unsendable uint64
+	left       uint64
+	why        string // why they were compared as they were
+}
+
+func (m syncDone) append() []byte {
 	w := wire.NewWriter(nil)
 	w.Array(5)
 	w.Uint(m.id)
@@ -294,14 +320,14 @@ func (m syncPoint) append() []byte {
 	return w.Out()
 }
 
-func parseSyncPoint(b []byte) (m syncPoint, err error) {
+func parseSyncDone(b []byte) (m syncDone, err error) {
 	r := newReader(b)
 	r.ArrayN(5)
 	m.id = r.Uint()
 	m.pos = getPosition(r)
 	m.unsendable, m.left = r.Uint(), r.Uint()
 	m.why = r.StringMax(maxReason)
-	return m, parsed("sync point", r)
+	return m, parsed("sync done", r)
 }
 
 // compare carries a message of package diff.

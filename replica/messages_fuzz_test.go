@@ -68,8 +68,12 @@ func FuzzParseAck(f *testing.F) { fuzzMessage(f, parseAck, ack.append, frameAck)
 
 func FuzzParseSyncAsk(f *testing.F) { fuzzMessage(f, parseSyncAsk, syncAsk.append, frameSyncAsk) }
 
-func FuzzParseSyncPoint(f *testing.F) {
-	fuzzMessage(f, parseSyncPoint, syncPoint.append, frameSyncStart, frameSyncDone)
+func FuzzParseSyncStart(f *testing.F) {
+	fuzzMessage(f, parseSyncStart, syncStart.append, frameSyncStart)
+}
+
+func FuzzParseSyncDone(f *testing.F) {
+	fuzzMessage(f, parseSyncDone, syncDone.append, frameSyncDone)
 }
 
 func FuzzParseCompare(f *testing.F) { fuzzMessage(f, parseCompare, compare.append, frameCompare) }

@@ -132,7 +132,7 @@ func openingOutOfDate(t *testing.T, dry bool) {
 		m.commit("a", "1")
 		p.sendRaw(commits, m.encode(m.pos, stream.Op{Key: []byte("a"), Value: []byte("garbled")}))
 		id := ask.num(t, 0)
-		p.send(syncStart, id, m.pos, 1, 0, "")
+		p.send(syncStart, id, m.pos, true)
 		p.send(compare, id, out[0].Append(nil))
 		p.send(syncDone, id, m.pos, 0, 0, "equal")
 		if dry { // it is not said to be the same, nor to differ in nothing
@@ -205,10 +205,17 @@ func TestOpeningOfEqualItemsIsNotAnswered(t *testing.T) {
 }
 
 // TestSketchesArePaced checks that a follower which asks again and again does not
-// have the master's writes copy its sketch each time.
+// have the master's writes copy its sketch each time, and not at all as long as it
+// is equal.
 func TestSketchesArePaced(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := newPair(t, 1000, replica.MasterConfig{}, replica.FollowerConfig{Repair: manual})
+		time.Sleep(time.Second)
+		for range 10 {
+			if rep := p.f.repair(replica.RepairOptions{DryRun: true}); rep.Outcome != replica.Same {
+				t.Fatalf("%+v, want it to be the same", rep)
+			}
+		}
 		p.behind([]stream.Op{{Key: []byte("damaged"), Value: []byte("1")}}, func([]stream.Op) []stream.Op { return nil })
 		methods := func(n int) map[diff.Method]int {
 			got := map[diff.Method]int{}
@@ -221,7 +228,6 @@ func TestSketchesArePaced(t *testing.T) {
 			}
 			return got
 		}
-		time.Sleep(time.Second)
 		if got := methods(10); got[diff.MethodSketch] != 4 || got[diff.MethodRanges] != 6 {
 			t.Errorf("ten comparisons at once: %v, want four by sketches", got)
 		}

@@ -28,10 +28,6 @@ const (
 	// maxInbox bounds the comparison messages that wait meanwhile: acks of all
 	// that is under way, and as many pieces of the follower's next level.
 	maxInbox = 2 * diff.DefaultWindow
-	// openingLag is how many ops may lie between what a follower had acknowledged
-	// when it sent an opening and the comparison: they count as differences.
-	openingLag   = 256
-	openingBytes = 64 << 10 // of commits, for so many
 	// syncPatience is how long a comparison may make no progress before the
 	// follower is dropped, so that it cannot hold a place for ever.
 	syncPatience = 2 * time.Minute
@@ -164,9 +160,8 @@ func (y *serveSync) start(v view) error {
 	v.store.Close()
 	y.snap = v.tree
 	y.diff = diff.New(v.tree, diff.Config{Sketch: v.sketch})
-	p := syncPoint{id: y.id, pos: v.pos}
-	if y.answers(v.pos.Offset) {
-		p.unsendable = 1
+	p := syncStart{y.id, v.pos, y.answers(v.pos.Offset)}
+	if p.answered {
 		y.inbox = append(y.inbox, y.opening)
 	}
 	body := p.append()
@@ -174,53 +169,10 @@ func (y *serveSync) start(v view) error {
 	return nil
 }
 
-// wasEqual reports whether the follower held what it should when it asked. Most
-// likely it still does, and will see that by itself: then no sketch is taken,
-// which the writes that follow would have to copy.
-func (y *serveSync) wasEqual() bool {
-	held, ok := y.opening.Opens()
-	if !ok {
-		return false
-	}
-	if pub := y.s.m.w.state.Load(); pub.pos.Offset == y.asked {
-		return held == pub.pos.Fingerprint
-	}
-	recs, ok := y.s.m.w.tail.Read(y.asked, 0)
-	if !ok || len(recs) == 0 {
-		return false
-	}
-	var c stream.Commit
-	return stream.NewDecoder(recs[0].Body).Next(&c) && c.Offset == y.asked && held == c.Fingerprint
-}
-
-// answers reports whether the opening that came with the ask is answered at an
-// offset. Where the copy was equal, it tells nothing of what may have happened
-// to it since; and where much was written since, it tells mostly of that.
-func (y *serveSync) answers(offset uint64) bool {
-	if _, ok := y.opening.Opens(); !ok || y.equal {
-		return false
-	}
-	if y.asked >= offset {
-		return true
-	}
-	recs, ok := y.s.m.w.tail.Read(y.asked+1, openingBytes)
-	if !ok {
-		return false
-	}
-	ops, at := 0, y.asked
-	var c stream.Commit
-	for _, rec := range recs {
-		for d := stream.NewDecoder(rec.Body); at < offset && d.Next(&c); at = c.Offset {
-			ops += len(c.Ops)
-		}
-	}
-	return at >= offset && ops <= openingLag
-}
-
 // finish queues the word that everything found has been sent.
 func (y *serveSync) finish(v view) error {
 	v.store.Close()
-	body := syncPoint{id: y.id, pos: v.pos, unsendable: y.unsendable, left: y.diff.Left(), why: y.diff.Stats().Why}.append()
+	body := syncDone{id: y.id, pos: v.pos, unsendable: y.unsendable, left: y.diff.Left(), why: y.diff.Stats().Why}.append()
 	y.s.barrier = &barrier{v.pos.Offset, func() {
 		y.s.peer.send(frameSyncDone, body)
 		y.giveUpSlot()

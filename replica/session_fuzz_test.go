@@ -174,7 +174,11 @@ func (b *babbler) body(typ byte) []byte {
 		return encode(id, b%2 == 1, opening)
 	case syncQueued, chunkAck:
 		return encode(s.number(), s.number())
-	case syncStart, syncDone:
+	case syncStart:
+		id, pos, answered := s.number(), b.position(), s.flag()
+		s.next()
+		return encode(id, pos, answered)
+	case syncDone:
 		return encode(s.number(), b.position(), s.number(), s.number(), "")
 	case compare:
 		return encode(s.number(), s.bytes())

@@ -34,7 +34,7 @@ func (m *puppetMaster) begin(p *testPeer) (uint64, *diff.Session) {
 	m.t.Helper()
 	ask := p.want("it asks for a comparison", syncAsk)
 	id := ask.num(m.t, 0)
-	p.send(syncStart, id, m.pos, 0, 0, "")
+	p.send(syncStart, id, m.pos, false)
 	return id, diff.New(m.tree.Snapshot(), diff.Config{})
 }
 
@@ -147,50 +147,50 @@ func TestSyncFramesOutOfOrder(t *testing.T) {
 	}{
 		"a start elsewhere": {say: func(m *puppetMaster, p *testPeer, id uint64) {
 			m.pos.Offset++
-			p.send(syncStart, id, m.pos, 0, 0, "")
+			p.send(syncStart, id, m.pos, false)
 			m.pos.Offset--
 		}},
 		"two starts": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0, "")
-			p.send(syncStart, id, m.pos, 0, 0, "")
+			p.send(syncStart, id, m.pos, false)
+			p.send(syncStart, id, m.pos, false)
 		}},
 		"a message before the start": {say: func(m *puppetMaster, p *testPeer, id uint64) { p.send(compare, id, []byte{0x92, 2, 1}) }},
 		"a chunk before the start":   {say: func(m *puppetMaster, p *testPeer, id uint64) { p.send(items, id, 1, 2, item) }},
 		"keys before the start":      {say: func(m *puppetMaster, p *testPeer, id uint64) { p.send(keys, id, 1, 2, item) }},
 		"done before the start":      {say: func(m *puppetMaster, p *testPeer, id uint64) { p.send(syncDone, id, m.pos, 0, 0, "") }},
 		"done before it is": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0, "")
+			p.send(syncStart, id, m.pos, false)
 			p.send(syncDone, id, m.pos, 0, 0, "")
 		}},
 		"a chunk of another offset": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0, "")
+			p.send(syncStart, id, m.pos, false)
 			p.send(items, id, 1, 1, item)
 		}},
 		"a chunk of a later offset": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0, "")
+			p.send(syncStart, id, m.pos, false)
 			p.send(items, id, 1, 3, item)
 		}},
 		"half an item": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0, "")
+			p.send(syncStart, id, m.pos, false)
 			p.send(items, id, 1, 2, []any{[]byte("k")})
 		}},
 		"keys in a repair": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0, "")
+			p.send(syncStart, id, m.pos, false)
 			p.send(keys, id, 1, 2, []any{[]byte("k")})
 		}},
 		"items in a dry run": {dry: true, say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0, "")
+			p.send(syncStart, id, m.pos, false)
 			p.send(items, id, 1, 2, item)
 		}},
 		"no comparison message": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0, "")
+			p.send(syncStart, id, m.pos, false)
 			p.send(compare, id, []byte("nonsense"))
 		}},
 		"a message out of turn": {say: func(m *puppetMaster, p *testPeer, id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0, "")
+			p.send(syncStart, id, m.pos, false)
 			p.send(compare, id, []byte{0x92, 2, 1}) // an ack of what needs none
 		}},
-		"an answer to no opening": {say: func(m *puppetMaster, p *testPeer, id uint64) { p.send(syncStart, id, m.pos, 1, 0, "") }},
+		"an answer to no opening": {say: func(m *puppetMaster, p *testPeer, id uint64) { p.send(syncStart, id, m.pos, true) }},
 		"garbage":                 {say: func(m *puppetMaster, p *testPeer, id uint64) { p.sendRaw(syncStart, []byte{0xc1}) }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -226,7 +226,7 @@ func TestStaleChunksArePassedOver(t *testing.T) {
 		m.differ(p)
 		before := fmt.Sprint(contents(t, f.st))
 		say := func(id uint64) {
-			p.send(syncStart, id, m.pos, 0, 0, "")
+			p.send(syncStart, id, m.pos, false)
 			p.send(compare, id, []byte("nonsense"))
 			p.send(items, id, 1, 9, []any{[]byte("k"), []byte("v")})
 			p.send(keys, id, 1, 9, []any{[]byte("k")})

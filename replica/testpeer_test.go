@@ -352,7 +352,7 @@ func (m *puppetMaster) start(f *follower) *testPeer {
 func (m *puppetMaster) sync(p *testPeer) {
 	m.t.Helper()
 	ask := p.want("it asks for a comparison", syncAsk)
-	p.send(syncStart, ask.num(m.t, 0), m.pos, 0, 0, "")
+	p.send(syncStart, ask.num(m.t, 0), m.pos, false)
 	res := p.want("it says how that ended", syncResult)
 	if res.fields[1] != "same" {
 		m.t.Fatalf("the comparison ended with %v, want same", res)

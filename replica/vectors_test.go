@@ -173,8 +173,8 @@ func examples() []example {
 			notes: say("array of 3", "comparison 1", "dry run: false", "no opening"), parse: parser(parseSyncAsk)},
 		{name: "sync queued", typ: frameSyncQueued, way: toFollower, body: pair{1, 4}.append(),
 			notes: say("array of 2", "comparison 1", "served at once: 4"), parse: parser(func(b []byte) (pair, error) { return parsePair("sync queued", b) })},
-		{name: "sync start", typ: frameSyncStart, way: toFollower, body: syncPoint{id: 1, pos: exampleAt(5, at5)}.append(),
-			notes: join(say("array of 5", "comparison 1"), notesOfPosition("position h"), say("0: the opening is not answered", "0, known at sync done", "empty, known at sync done")), parse: parser(parseSyncPoint)},
+		{name: "sync start", typ: frameSyncStart, way: toFollower, body: syncStart{id: 1, pos: exampleAt(5, at5)}.append(),
+			notes: join(say("array of 3", "comparison 1"), notesOfPosition("position h"), say("the opening is answered: false")), parse: parser(parseSyncStart)},
 	}
 	list = append(list, comparisons()...)
 	return append(list, []example{
@@ -186,8 +186,8 @@ func examples() []example {
 			parse: parser(func(b []byte) (chunk, error) { return parseChunk(frameKeys, b) })},
 		{name: "chunk ack", typ: frameChunkAck, way: toMaster, body: pair{1, 1}.append(),
 			notes: say("array of 2", "comparison 1", "chunk 1"), parse: parser(func(b []byte) (pair, error) { return parsePair("chunk ack", b) })},
-		{name: "sync done", typ: frameSyncDone, way: toFollower, body: syncPoint{id: 1, pos: exampleAt(5, at5), unsendable: 1, why: "about 3 items differ"}.append(),
-			notes: join(say("array of 5", "comparison 1"), notesOfPosition("position q"), say("unsendable keys", "ranges not compared", "why it was compared so")), parse: parser(parseSyncPoint)},
+		{name: "sync done", typ: frameSyncDone, way: toFollower, body: syncDone{id: 1, pos: exampleAt(5, at5), unsendable: 1, why: "about 3 items differ"}.append(),
+			notes: join(say("array of 5", "comparison 1"), notesOfPosition("position q"), say("unsendable keys", "ranges not compared", "why it was compared so")), parse: parser(parseSyncDone)},
 		{name: "sync result", typ: frameSyncResult, way: toMaster, body: syncResult{1, string(Different), "1 keys are damaged at the master"}.append(),
 			notes: say("array of 3", "comparison 1", "outcome", "reason"), parse: parser(parseSyncResult)},
 		{name: "bye", typ: frameBye, way: "both ways", body: goodbye{CodeEnding, "going down"}.append(),
