@@ -61,6 +61,10 @@
 // snapshot does. A [Decoder] does the peeling, and [Snapshot.Locate] finds the
 // items of the hashes found, by one pass over the leaves.
 //
+// A sketch that nobody kept, of a range or of more cells than are kept, is made
+// when it is needed: [Snapshot.Clip] has the items of a range, in O(log n), and
+// [MakeSketch] reads those and no others.
+//
 // What a sketch does not do: it proves nothing. Two items of equal hash cancel
 // out, a cell of several hashes may by chance look like one of a single one, and
 // whoever sends cells can add to them what he likes; whoever can choose item

@@ -135,6 +135,42 @@ func (m *model) Rebuild(t *rapid.T) {
 	m.tree = rebuilt
 }
 
+// Clip goes on with the tree of a clipped snapshot, whose nodes are shared with
+// those kept by the model, or looks at it only.
+func (m *model) Clip(t *rapid.T) {
+	lo, hi := m.draw(t), m.draw(t)
+	switch rapid.IntRange(0, 5).Draw(t, "open") {
+	case 0:
+		lo = nil
+	case 1:
+		hi = nil
+	case 2:
+		lo, hi = nil, nil
+	}
+	before := m.tree.Snapshot()
+	clipped := before.Clip(lo, hi)
+	want := newReference(m.items).slice(lo, hi)
+	if hi != nil && bytes.Compare(lo, hi) >= 0 {
+		want = nil
+	}
+	tree := clipped.Tree()
+	if err := tree.check(); err != nil {
+		t.Fatalf("Clip(%.40q, %.40q): %v", lo, hi, err)
+	}
+	if !want.same(clipped) {
+		t.Fatalf("Clip(%.40q, %.40q) = %v, want %v", lo, hi, clipped.Summary(), want.sum())
+	}
+	if rapid.IntRange(0, 2).Draw(t, "go on") > 0 {
+		return
+	}
+	m.snaps = append(m.snaps[min(1, len(m.snaps)):], modelSnap{before, maps.Clone(m.items)})
+	m.tree = tree
+	clear(m.items)
+	for _, it := range want {
+		m.items[it.key] = it.hash
+	}
+}
+
 func (m *model) Read(t *rapid.T) {
 	lo, hi := m.draw(t), m.draw(t)
 	ref := newReference(m.items)

@@ -186,10 +186,48 @@ func (t *Tree) Counters() (c Counters, cells int) {
 // fillSketch makes a sketch of the items as they are.
 func (t *Tree) fillSketch(cells int) {
 	t.sketch = newSketch(cells)
-	t.Ascend(nil, nil, func(_ []byte, hash uint64) bool {
-		t.sketch.change(hash, 1)
-		return true
-	})
+	t.sketch.addAll(t.root)
+}
+
+// addAll adds all items below a node, which may be nil.
+func (s *sketch) addAll(n *node) {
+	switch {
+	case n == nil:
+	case n.leaf():
+		for i := range n.keys.len() {
+			s.change(n.keys.hash(i), 1)
+		}
+	default:
+		for i := range n.kids {
+			s.addAll(n.kids[i].kid)
+		}
+	}
+}
+
+// MakeSketch returns the sketch, with so many cells to a part, of the items of
+// some snapshots together, of which no two may have a key in common: those of
+// Clip, as a rule. If cells is 0 there are as many as a tree of so many items
+// would keep; with more than that, more differences are told. It reads all of
+// these items and puts each into some 16 cells, at about 0.1 µs in all, and takes
+// 1 KiB of memory for each cell of a part.
+//
+// Its cells are those of any other sketch of the same items, as far as both go.
+func MakeSketch(cells int, of ...*Snapshot) *Sketch {
+	if cells < 0 || cells > maxCells {
+		panic(fmt.Sprintf("BUG: merkle: a sketch of %d cells a part", cells))
+	}
+	if cells == 0 {
+		items := uint64(0)
+		for _, s := range of {
+			items += s.Summary().Count
+		}
+		cells = cellsFor(items, maxCells)
+	}
+	made := newSketch(cells)
+	for _, s := range of {
+		made.addAll(s.view().root)
+	}
+	return &Sketch{*made}
 }
 
 // came and went keep the sketch up to date, if there is one.

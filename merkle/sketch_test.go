@@ -345,6 +345,8 @@ func TestSketchBugs(t *testing.T) {
 		"cells out of range":   func() { s.AppendCells(nil, 1, 0, 0, 65) },
 		"negative cell":        func() { s.AppendCells(nil, 1, 0, -1, 5) },
 		"cells in wrong order": func() { s.AppendCells(nil, 1, 0, 6, 5) },
+		"too many cells":       func() { MakeSketch(maxCells + 1) },
+		"less than no cells":   func() { MakeSketch(-1) },
 	} {
 		func() {
 			defer func() {
