@@ -57,7 +57,7 @@ func FuzzParse(f *testing.F) {
 	for _, m := range msgs {
 		f.Add(m.Append(nil))
 	}
-	for _, m := range sketched().msgs {
+	for _, m := range append(sketched().msgs, madeOnTheWay().msgs...) {
 		f.Add(m.Append(nil))
 	}
 	f.Add(Message{kind: kindLevel, level: 9, left: 1 << 40}.Append(nil))
@@ -90,7 +90,7 @@ func FuzzParse(f *testing.F) {
 // panic, must keep its window and its memory, and must be dead once it has
 // found fault.
 func FuzzStep(f *testing.F) {
-	comparisons := []dialogue{{a: fuzzConfig, b: fuzzConfig}, sketched()}
+	comparisons := []dialogue{{a: fuzzConfig, b: fuzzConfig}, sketched(), madeOnTheWay()}
 	x := &comparisons[0]
 	x.left, x.right = fuzzTrees()
 	x.msgs, x.toB = genuine(x.left, x.right, x.a, x.b)

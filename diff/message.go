@@ -13,7 +13,7 @@ const (
 	kindLevel = 1 // [1, level, more, left, entries]: a piece of a level
 	kindAck   = 2 // [2, level]: one piece of that level has been taken in
 	kindOpen  = 3 // [3, level, count, sum, cells, counters, probe]: what I hold
-	kindCells = 4 // [4, level, more, count, sum, groups, group, lo, hi, cells]: of my sketch
+	kindCells = 4 // [4, level, more, count, sum, ranges, groups, group, lo, hi, cells]: of my sketch
 	kindMore  = 5 // [5, level, hi, mask]: send me those up to number hi of these groups
 	kindWant  = 6 // [6, level, more, n, width, k, hashes]: these I lack
 	kindAgree = 7 // [7, level]: all is found
@@ -38,10 +38,11 @@ type Message struct {
 	open *opening // of kindOpen
 	// Of kindCells: data are the cells from number lo on of a group of parts, of
 	// which hi will have been sent at the end of the level; all is what the
-	// sender holds.
+	// sender holds. Ranges are those of which its sketch was made, or none.
 	// Of kindMore: hi and mask.
 	groups, group, lo, hi int
 	mask                  uint64
+	ranges                ranges
 	// Of kindWant: data are the upper width bits of n item hashes in Rice's code,
 	// with k lower bits. The first is above the last one of the message before.
 	n, width, k int
@@ -77,7 +78,7 @@ func (m Message) Append(b []byte) []byte {
 // again byte for byte. An error is a *wire.Error or a *ParseError; it holds
 // none of the input. The message aliases b.
 func Parse(b []byte) (Message, error) {
-	r := wire.NewReader(b, wire.Limits{Elements: 10, Depth: 1})
+	r := wire.NewReader(b, wire.Limits{Elements: 11, Depth: 1})
 	m, err := parse(r)
 	if err != nil {
 		return Message{}, fmt.Errorf("diff: parse message: %w", err)
@@ -117,7 +118,7 @@ func parse(r *wire.Reader) (Message, error) {
 }
 
 // shapes are the elements of a message, by kind. None has a kind of 0.
-var shapes = [...]int{0, kindLevel: 5, kindAck: 2, kindOpen: 7, kindCells: 10, kindMore: 4, kindWant: 7, kindAgree: 2}
+var shapes = [...]int{0, kindLevel: 5, kindAck: 2, kindOpen: 7, kindCells: 11, kindMore: 4, kindWant: 7, kindAgree: 2}
 
 // checkEntries reads all of m's entries once.
 func checkEntries(m Message) error {

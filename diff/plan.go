@@ -23,6 +23,7 @@ const WhyPeer = "the peer chose so"
 // A plan says how a comparison is to be done, and why so.
 type plan struct {
 	groups, cells int // of the sketch; 0: compare ranges
+	ranges        ranges
 	why           string
 }
 
@@ -46,6 +47,10 @@ const (
 	// listedBytes is what it takes to list an item, cellBytes to tell it by a
 	// sketch and ask for it.
 	listedBytes, askedBytes = 8, 4
+	// leastMore bytes of cells are asked for whatever a list would take.
+	leastMore = 1 << 10
+	// countersTell is up to how many differences the counters tell about how many.
+	countersTell = 250_000
 )
 
 // plan chooses by what each way is expected to cost.
@@ -62,17 +67,28 @@ func (s *Session) plan(o *opening) plan {
 	}
 	counters := s.sk.mine.Counters()
 	d := max(1, counters.Difference(&o.counters), max(mine, theirs)-fewer)
-	cells := min(s.sk.mine.Cells(), o.cells)
 	if n := uint64(merkle.CellsFor(d))*merkle.CellSize + d*askedBytes; n > fewer*listedBytes {
 		return plan{why: fmt.Sprintf("about %d of %d items differ", d, fewer)}
 	}
-	if at, n := s.clustered(o.probe); d >= clusterLeast && at > 0 && at <= clusterRanges && d*clusterShare > n {
-		return plan{why: fmt.Sprintf("about %d items differ, in %d of %d ranges", d, at, probeRanges)}
+	r := s.differing(o.probe)
+	where := fmt.Sprintf("about %d items differ, in %d of %d ranges", d, r.len(), probeRanges)
+	in := s.itemsIn(r)
+	if d >= clusterLeast && r.len() <= clusterRanges && d*clusterShare > in {
+		return plan{why: where}
 	}
-	if groups, each := cut(d, cells); groups > 0 {
-		return plan{groups: groups, cells: each, why: fmt.Sprintf("about %d items differ", d)}
+	kept := min(s.sk.mine.Cells(), o.cells)
+	if groups, each := cut(d, kept); groups > 0 {
+		return plan{groups: groups, cells: each, ranges: r, why: fmt.Sprintf("about %d items differ", d)}
 	}
-	return plan{why: fmt.Sprintf("about %d items differ, more than %d cells tell", d, cells*merkle.SketchParts)}
+	// The peer has as many more in these ranges as it has in all.
+	if d <= countersTell && in+max(mine, theirs)-fewer <= makeItems {
+		for most := max(2*kept, makeMost/4); most <= makeMost; most *= 2 { // fewer cells in a larger group
+			if groups, each := cut(d, most); groups > 0 {
+				return plan{groups: groups, cells: each, ranges: r, why: where + tooFew}
+			}
+		}
+	}
+	return plan{why: fmt.Sprintf("about %d items differ, more than %d cells tell", d, kept*merkle.SketchParts)}
 }
 
 // cut returns in how many groups of parts, as few as possible, the cells for d
@@ -96,29 +112,4 @@ func cut(d uint64, kept int) (groups, each int) {
 		return merkle.SketchParts, min(each, most) // even if it seems too few, it may be enough
 	}
 	return 0, 0
-}
-
-// clustered returns in how many of the ranges of a probe something differs, and
-// how many items are in these. 0 means that nobody knows.
-func (s *Session) clustered(probe []byte) (ranges int, items uint64) {
-	if len(probe) == 0 {
-		return 0, 0
-	}
-	bounds, checks, err := readProbe(probe)
-	if err != nil {
-		panic("BUG: diff: a probe was not checked: " + err.Error())
-	}
-	var lo []byte
-	for i, c := range probeChecks(s.tree, bounds) {
-		var hi []byte
-		if i < len(bounds) {
-			hi = bounds[i]
-		}
-		if c != checks[i] {
-			ranges++
-			items += s.tree.Range(lo, hi).Count
-		}
-		lo = hi
-	}
-	return ranges, items
 }

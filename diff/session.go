@@ -194,6 +194,7 @@ func (s *Session) StartWith(m Message) error {
 	for _, said := range s.talk() {
 		s.stats.BytesOut -= uint64(said.size())
 	}
+	s.sk.probe = m.open.probe
 	s.stats.BytesOut += uint64(m.size())
 	return nil
 }
@@ -205,7 +206,9 @@ func (s *Session) StartWith(m Message) error {
 //
 // A step costs O(log n) for each entry or cell of the message and of those
 // returned, plus the items of ranges that the peer lists. One step of a
-// comparison by sketches reads all items, about a nanosecond for each.
+// comparison by sketches reads all items, about a nanosecond for each, and one of
+// a comparison that takes more cells than are kept reads up to four million, about
+// 0.1 µs for each.
 func (s *Session) Step(m Message) ([]Message, error) {
 	if s.err != nil {
 		return nil, s.err

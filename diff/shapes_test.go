@@ -1,7 +1,9 @@
 package diff_test
 
 import (
+	"bytes"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -20,6 +22,10 @@ type pair struct {
 	longest int // bytes of the longest key
 	key     func(i int) string
 	hash    func() uint64
+
+	// What is compared of both: all, or a scope.
+	snap   [2]*merkle.Snapshot
+	sketch [2]*merkle.Sketch
 }
 
 // newPair returns two sets of items that differ in some way that the seed
@@ -27,7 +33,7 @@ type pair struct {
 // like, how good the hashes are, how the trees came about. Both keep a sketch,
 // not always of as many cells.
 func newPair(r *rand.Rand) *pair {
-	n := 1 << r.IntN(13)
+	n := 1 << (2 + r.IntN(11))
 	if r.IntN(100) == 0 {
 		n = 17_000 // of which a sketch may have 128 cells a part or, grown, 512
 	}
@@ -47,8 +53,35 @@ func newPair(r *rand.Rand) *pair {
 		if r.IntN(3) == 0 {
 			p.tree[s] = rebuilt(p.tree[s])
 		}
+		p.snap[s], p.sketch[s] = p.tree[s].Snapshot(), p.tree[s].Sketch()
 	}
 	return p
+}
+
+// scope narrows what is compared to the keys of a range, which may be empty: of
+// those the sketches are made when they are compared, not always of as many cells.
+func (p *pair) scope(r *rand.Rand, n int) {
+	lo, hi := []byte(p.key(r.IntN(2*n))), []byte(p.key(r.IntN(2*n)))
+	if bytes.Compare(lo, hi) > 0 {
+		lo, hi = hi, lo
+	}
+	switch r.IntN(6) {
+	case 0:
+		lo = nil
+	case 1:
+		hi = nil
+	case 2: // a prefix
+		lo = lo[:len(lo)-min(len(lo), 2)]
+		hi = merkle.PrefixEnd(lo)
+	}
+	p.what += fmt.Sprintf(" scope=%.20q..%.20q", lo, hi)
+	for s := range p.snap {
+		p.snap[s] = p.tree[s].Snapshot().Clip(lo, hi)
+		p.sketch[s] = merkle.MakeSketch([]int{0, 0, 8, 300}[r.IntN(4)], p.snap[s])
+		maps.DeleteFunc(p.model[s], func(k string, _ uint64) bool {
+			return k < string(lo) || hi != nil && k >= string(hi)
+		})
+	}
 }
 
 // keysOf returns what makes a key of a number.

@@ -15,23 +15,28 @@ import (
 var sketchPairs = flag.Int("sketch.pairs", 300, "pairs of trees that are compared with and without sketches")
 
 // TestSketchesAndRangesFindTheSame compares many pairs of sets with a sketch on
-// both sides, on one or on none.
+// both sides, on one or on none: all of both, or a scope.
 func TestSketchesAndRangesFindTheSame(t *testing.T) {
 	methods := map[diff.Method]int{}
 	reasons := map[string]int{}
+	scopes := 0
 	for seed := range *sketchPairs {
 		r := rand.New(rand.NewPCG(uint64(seed), 4))
 		p := newPair(r)
+		if r.IntN(3) == 0 {
+			p.scope(r, 1+len(p.model[r.IntN(2)]))
+			scopes++
+		}
 		var frames [2]int
 		cfg := func(s int) diff.Config {
 			c := diff.Config{FrameBytes: []int{1, 100, 0}[r.IntN(3)], Window: 1 + r.IntN(8)}
 			frames[s] = c.FrameBytes
 			if r.IntN(8) > 0 {
-				c.Sketch = p.tree[s].Sketch()
+				c.Sketch = p.sketch[s]
 			}
 			return c
 		}
-		a, b := newSide(p.tree[0].Snapshot(), cfg(0)), newSide(p.tree[1].Snapshot(), cfg(1))
+		a, b := newSide(p.snap[0], cfg(0)), newSide(p.snap[1], cfg(1))
 		if err := run(a, b, func() bool { return r.IntN(2) == 0 }); err != nil {
 			t.Fatalf("seed %d, %s: %v", seed, p.what, err)
 		}
@@ -51,7 +56,7 @@ func TestSketchesAndRangesFindTheSame(t *testing.T) {
 		methods[b.Stats().Method]++
 		reasons[strings.Map(noDigits, b.Stats().Why)]++
 	}
-	t.Logf("%v\n%v", methods, reasons)
+	t.Logf("%v, %d of scopes\n%v", methods, scopes, reasons)
 	for _, m := range []diff.Method{diff.MethodNone, diff.MethodSketch, diff.MethodRanges} {
 		if methods[m] == 0 {
 			t.Errorf("none of the comparisons was done by %q", m)

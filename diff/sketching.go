@@ -11,7 +11,10 @@ import (
 // A sketching is the part of a comparison that is done by sketches, on either
 // side, before or instead of levels of ranges.
 type sketching struct {
-	mine *merkle.Sketch
+	mine   *merkle.Sketch
+	probe  []byte // of who opened
+	differ ranges // of it in which something differs, to who did not open
+	made   ranges // of it of which mine was made; none: mine is the one kept
 	// said is what this side says in its turn or, when listening, what the
 	// peer is to answer.
 	said   speech
@@ -60,7 +63,8 @@ func (s *Session) sketchPiece() Message {
 	switch k.said {
 	case sayOpening:
 		m.kind = kindOpen
-		m.open = &opening{all: s.all, cells: k.mine.Cells(), counters: k.mine.Counters(), probe: newProbe(s.tree)}
+		k.probe = newProbe(s.tree)
+		m.open = &opening{all: s.all, cells: k.mine.Cells(), counters: k.mine.Counters(), probe: k.probe}
 	case sayCells:
 		s.cellsPiece(&m)
 	case sayMore:
@@ -89,7 +93,8 @@ func (s *Session) wantPiece(m *Message) {
 // cellsPiece makes m the next piece of the cells to send: of one group.
 func (s *Session) cellsPiece(m *Message) {
 	k := &s.sk
-	m.kind, m.all, m.groups, m.group, m.lo, m.hi = kindCells, s.all, k.groups, k.group, k.at, k.hi
+	m.kind, m.all, m.ranges = kindCells, s.all, k.made
+	m.groups, m.group, m.lo, m.hi = k.groups, k.group, k.at, k.hi
 	n := min(k.hi-k.at, max(1, s.cfg.FrameBytes/merkle.CellSize))
 	s.cells = k.mine.AppendCells(s.cells[:0], k.groups, k.group, k.at, k.at+n)
 	m.data = make([]byte, 0, n*merkle.CellSize)
@@ -155,12 +160,16 @@ func (s *Session) stepOpen(m Message) ([]Message, string) {
 		s.endSketch(MethodNone, "equal")
 		return s.answer(sayAgree)
 	}
-	p := s.plan(m.open)
-	if p.groups == 0 {
-		return s.descend(p.why)
-	}
 	k := &s.sk
-	k.theirs, k.why = m.open.all, p.why
+	k.probe = m.open.probe
+	p := s.plan(m.open)
+	switch {
+	case p.groups == 0:
+		return s.descend(p.why)
+	case p.cells > min(k.mine.Cells(), m.open.cells) && !s.makeSketch(p.ranges, p.cells, makeItems):
+		panic("BUG: diff: a plan for cells that cannot be made")
+	}
+	k.theirs, k.differ, k.why = m.open.all, p.ranges, p.why
 	k.groups, k.hi, k.mask = p.groups, p.cells, allOf(p.groups)
 	k.begin()
 	return s.answer(sayCells)
@@ -175,10 +184,14 @@ func (s *Session) stepCells(m Message) ([]Message, string) {
 	if k.said != sayOpening && k.said != sayMore || !s.inTurn(m) {
 		return nil, "cells that were not asked for"
 	}
-	if k.groups == 0 { // it is for the peer to choose, within what is kept here
-		if m.hi > k.mine.Cells() {
-			return nil, "more cells than there are"
-		}
+	// A peer that wants cells to be made knows of how many items, but for a few.
+	if m.ranges != k.made && (k.at != k.have || k.open != 0 || !s.makeSketch(m.ranges, m.hi, 2*makeItems)) {
+		return nil, "cells of a sketch that cannot be made"
+	}
+	if m.hi > k.mine.Cells() {
+		return nil, "more cells than there are"
+	}
+	if k.groups == 0 { // it is for the peer to choose
 		k.theirs = m.all
 		k.groups, k.hi, k.mask = m.groups, m.hi, allOf(m.groups)
 		k.decoders = make([]*merkle.Decoder, k.groups)
@@ -246,12 +259,14 @@ func (s *Session) more() ([]Message, string) {
 	// common: a sixteenth more, a quarter, twice as many. For the group or two where
 	// that is so the last costs less than a descent.
 	least := k.have + max(4<<k.rounds, k.have<<(2*k.rounds)/64)
-	k.hi = min(k.mine.Cells(), max(enough, least))
+	k.hi = min(s.mostCells(), max(enough, least))
 	switch {
 	case failed:
 		return s.descend("the cells of the sketch are not those of a set")
-	case k.hi == k.have || k.rounds == maxCellRounds:
+	case k.hi <= k.have || k.rounds == maxCellRounds:
 		return s.descend("the sketch did not tell what differs")
+	case uint64(groups*(k.hi-k.have))*merkle.CellSize > min(s.all.Count, k.theirs.Count)*listedBytes+leastMore:
+		return s.descend("more cells would take more bytes than the items' hashes")
 	}
 	k.begin()
 	return s.answer(sayMore)
@@ -321,6 +336,9 @@ func (s *Session) stepMore(m Message) ([]Message, string) {
 	}
 	if k.rounds++; k.rounds == maxCellRounds {
 		return nil, "too many requests for cells"
+	}
+	if m.hi > k.mine.Cells() && s.makeSketch(k.differ, m.hi, makeItems) {
+		k.why += tooFew
 	}
 	k.have, k.hi, k.mask = k.hi, min(m.hi, k.mine.Cells()), m.mask
 	if k.hi == k.have {

@@ -92,6 +92,7 @@ type sketchLiar struct {
 	have, more int
 	mask       uint64
 	groups, hi int
+	made       ranges
 }
 
 func (l *sketchLiar) int(low, high int, what string) int {
@@ -144,9 +145,19 @@ func (l *sketchLiar) take(m Message) []Message {
 		l.groups = 1 << l.int(0, 6, "groups")
 		l.mask = allOf(l.groups)
 		l.hi = l.int(1, l.sketch.Cells(), "cells")
+		if l.int(0, 3, "made") == 0 {
+			l.made = allRanges
+		}
 		return l.cells()
 	case kindMore:
-		l.have, l.hi, l.mask = l.hi, l.int(l.hi+1, m.hi, "cells"), m.mask
+		most := min(m.hi, l.hi+100)
+		if l.made == 0 && l.int(0, 1, "make") == 0 || l.hi >= l.sketch.Cells() {
+			l.made = allRanges
+		}
+		if l.made == 0 {
+			most = min(most, l.sketch.Cells())
+		}
+		l.have, l.hi, l.mask = l.hi, l.int(l.hi+1, most, "cells"), m.mask
 		return l.cells()
 	case kindCells:
 		l.groups, l.hi = m.groups, m.hi
@@ -203,7 +214,7 @@ func (l *sketchLiar) cells() (out []Message) {
 		}
 		out = append(out, Message{
 			kind: kindCells, level: l.level, more: mask&(mask-1) != 0, all: l.all,
-			groups: l.groups, group: group, lo: l.have, hi: l.hi, data: data,
+			ranges: l.made, groups: l.groups, group: group, lo: l.have, hi: l.hi, data: data,
 		})
 	}
 	return out
@@ -241,7 +252,7 @@ func TestForgedCells(t *testing.T) {
 	for i := range 10 {
 		foreign.Put([]byte{byte(i)}, uint64(i+1)*0xbb67ae8584caa73b)
 	}
-	foreign.KeepSketch()
+	foreignSketch := merkle.MakeSketch(makeMost, foreign.Snapshot())
 	extra := foreign.Summary()
 	for _, c := range []struct {
 		name string
@@ -253,18 +264,18 @@ func TestForgedCells(t *testing.T) {
 		}, [2]string{"the sketch did not tell what differs", "the peer chose so"}},
 		{"one hash in one cell only", func(_ *Message, c merkle.Cell, i int) merkle.Cell {
 			if i == 0 {
-				return c.Xor(foreign.Sketch().AppendCells(nil, 1, 0, 0, 1)[0])
+				return c.Xor(foreignSketch.AppendCells(nil, 1, 0, 0, 1)[0])
 			}
 			return c
 		}, [2]string{"the sketch did not tell what differs", "the peer chose so"}},
 		{"more items than there are", func(m *Message, c merkle.Cell, i int) merkle.Cell {
-			return c.Xor(foreign.Sketch().AppendCells(nil, m.groups, m.group, i, i+1)[0])
+			return c.Xor(foreignSketch.AppendCells(nil, m.groups, m.group, i, i+1)[0])
 		}, [2]string{"what the sketch told does not explain the difference", "the peer chose so"}},
 		{"more items than there are, which the summary explains", func(m *Message, c merkle.Cell, i int) merkle.Cell {
 			if i == m.lo {
 				m.all = m.all.Add(extra)
 			}
-			return c.Xor(foreign.Sketch().AppendCells(nil, m.groups, m.group, i, i+1)[0])
+			return c.Xor(foreignSketch.AppendCells(nil, m.groups, m.group, i, i+1)[0])
 		}, [2]string{"the peer chose so", "the peer lacks what is not here"}},
 		{"another summary", func(m *Message, c merkle.Cell, i int) merkle.Cell {
 			if i == m.lo {

@@ -26,6 +26,7 @@ func (m *Message) appendSketch(w *wire.Writer) {
 		w.Bool(m.more)
 		w.Uint(m.all.Count)
 		w.Uint(m.all.Sum)
+		w.Uint(uint64(m.ranges))
 		w.Uint(uint64(m.groups))
 		w.Uint(uint64(m.group))
 		w.Uint(uint64(m.lo))
@@ -51,6 +52,7 @@ func (m *Message) readSketch(r *wire.Reader) {
 		m.more = r.Field("more").Bool()
 		m.all.Count = r.Field("count").Uint()
 		m.all.Sum = r.Field("sum").Uint()
+		m.ranges = ranges(r.Field("ranges").UintMax(uint64(allRanges)))
 		m.groups = int(r.Field("groups").UintMax(merkle.SketchParts))
 		m.group = int(r.Field("group").UintMax(merkle.SketchParts - 1))
 		m.lo = int(r.Field("first cell").UintMax(maxCells))
@@ -105,7 +107,8 @@ func (m *Message) sketchSize() int {
 		o := m.open
 		return n + uintSize(o.all.Count) + uintSize(o.all.Sum) + uintSize(uint64(o.cells)) + bytesSize(len(o.counters)) + bytesSize(len(o.probe))
 	case kindCells:
-		return n + 1 + uintSize(m.all.Count) + uintSize(m.all.Sum) + uintSize(uint64(m.groups)) + uintSize(uint64(m.group)) + uintSize(uint64(m.lo)) + uintSize(uint64(m.hi)) + bytesSize(len(m.data))
+		n += 1 + uintSize(m.all.Count) + uintSize(m.all.Sum) + uintSize(uint64(m.ranges))
+		return n + uintSize(uint64(m.groups)) + uintSize(uint64(m.group)) + uintSize(uint64(m.lo)) + uintSize(uint64(m.hi)) + bytesSize(len(m.data))
 	case kindMore:
 		return n + uintSize(uint64(m.hi)) + uintSize(m.mask)
 	case kindWant:
@@ -127,7 +130,11 @@ func (m *Message) sketchString() string {
 		o := m.open
 		fmt.Fprintf(&b, "holds %d items, sum %x; %d cells a part, counters %x, probe %x", o.all.Count, o.all.Sum, o.cells, o.counters, o.probe)
 	case kindCells:
-		fmt.Fprintf(&b, "holds %d items, sum %x; group %d of %d, cells from %d of %d: %x", m.all.Count, m.all.Sum, m.group, m.groups, m.lo, m.hi, m.data)
+		fmt.Fprintf(&b, "holds %d items, sum %x; ", m.all.Count, m.all.Sum)
+		if m.ranges != 0 {
+			fmt.Fprintf(&b, "ranges %b, ", m.ranges)
+		}
+		fmt.Fprintf(&b, "group %d of %d, cells from %d of %d: %x", m.group, m.groups, m.lo, m.hi, m.data)
 	case kindMore:
 		fmt.Fprintf(&b, "send cells up to %d of groups %x", m.hi, m.mask)
 	case kindWant:

@@ -104,6 +104,8 @@ func TestSketchPeerBreaksTheProtocol(t *testing.T) {
 		{"cells instead of hashes", kindWant, 1, func(m *Message) { m.kind = kindCells }, "cells that were not asked for"},
 		{"cells instead of agreement", kindAgree, 1, func(m *Message) { m.kind = kindCells }, "cells that were not asked for"},
 		{"cells that are not kept here", kindCells, 1, func(m *Message) { m.hi = x.a.Sketch.Cells() + 1 }, "more cells than there are"},
+		{"cells made of too many", kindCells, 1, func(m *Message) { m.hi, m.ranges = makeMost+1, allRanges }, "a sketch that cannot be made"},
+		{"cells made in the midst of a turn", kindCells, 2, func(m *Message) { m.ranges = allRanges }, "a sketch that cannot be made"},
 		{"the second cell first", kindCells, 1, func(m *Message) { m.lo++ }, "cells out of order"},
 		{"the second group first", kindCells, 1, func(m *Message) { m.group++ }, "cells out of order"},
 		{"other groups", kindCells, 2, func(m *Message) { m.groups *= 2 }, "cells out of order"},
@@ -261,12 +263,11 @@ func TestSketchParseRefuses(t *testing.T) {
 }
 
 // TestOneSideKeepsFewerCells compares until one side has asked for more cells
-// than the other keeps, which cannot know that: it gets what there is, or a
-// descent.
+// than the other keeps, which cannot know that: they are made then, on both sides.
 func TestOneSideKeepsFewerCells(t *testing.T) {
 	const n = 17_000
-	var short, fallen int
-	for seed := uint64(0); seed < 40 && (short == 0 || fallen == 0); seed++ {
+	made := 0
+	for seed := uint64(0); seed < 40 && made < 2; seed++ {
 		r := rand.New(rand.NewPCG(seed, 6))
 		var b merkle.Builder
 		left := &merkle.Tree{}
@@ -290,26 +291,25 @@ func TestOneSideKeepsFewerCells(t *testing.T) {
 		}
 		x := dialogue{left: left.Snapshot(), right: right.Snapshot(), a: Config{Sketch: left.Sketch()}, b: Config{Sketch: right.Sketch()}}
 		x.msgs, x.toB = genuine(x.left, x.right, x.a, x.b)
-		beyond := false
+		beyond, from := false, 0
 		for _, m := range x.msgs {
 			beyond = beyond || m.kind == kindMore && m.hi > kept
+			if m.kind == kindCells && m.ranges != 0 {
+				from = m.lo
+			}
 		}
-		s := replay(x, len(x.msgs), false)
 		if !beyond {
 			continue
 		}
-		if short++; s.stats.Method == MethodRanges {
-			fallen++
+		s := replay(x, len(x.msgs), true)
+		if s.stats.Method != MethodSketch || from == 0 || !strings.HasSuffix(s.stats.Why, tooFew) {
+			t.Errorf("seed %d: compared by %q because %q; cells from %d on were made", seed, s.stats.Method, s.stats.Why, from)
 		}
-		found := 0
-		for f := s.Findings(); len(f) > 0; f = s.Findings() {
-			found += len(f)
-		}
-		if found != d || !s.Done() {
-			t.Fatalf("seed %d: found %d items, want %d", seed, found, d)
-		}
+		made++
+		checkFound(t, "made", s, x.right, x.left)
+		checkFound(t, "made", replay(x, len(x.msgs), false), x.left, x.right)
 	}
-	if short == 0 || fallen == 0 {
-		t.Errorf("more cells than are kept were asked for %d times, and ranges compared %d times; want both", short, fallen)
+	if made == 0 {
+		t.Error("no more cells than are kept were asked for")
 	}
 }

@@ -1,8 +1,11 @@
 package replica
 
 import (
+	"bytes"
+	"fmt"
 	"math/big"
 
+	"github.com/sdiff/sdiff/diff"
 	"github.com/sdiff/sdiff/internal/wire"
 	"github.com/sdiff/sdiff/merkle"
 )
@@ -24,6 +27,9 @@ func sketches() []example {
 				w.Bytes(v)
 			}
 		}
+		if m, err := diff.Parse(w.Out()); err != nil || !bytes.Equal(m.Append(nil), w.Out()) {
+			panic(fmt.Sprintf("%s: %v, %v", name, m, err))
+		}
 		e := example{name: "compare: " + name, typ: frameCompare, way: "both ways", body: compare{1, w.Out()}.append()}
 		e.notes = say("array of 2", "comparison 1", "message")
 		e.notes[2].in = notes
@@ -44,8 +50,8 @@ func sketches() []example {
 	return []example{
 		message("opening", say("array of 7", "an opening", "number 1", "count", "sum", "64 cells in a part", "counters", "no probe"),
 			3, 1, sum.Count, sum.Sum, 64, counters[:], []byte{}),
-		message("cells", say("array of 10", "cells", "number 2", "more follows: false", "count", "sum", "one group", "group 0", "from cell 0", "to cell 1", "cell 0"),
-			4, 2, false, sum.Count, sum.Sum, 1, 0, 0, 1, cell),
+		message("cells", say("array of 11", "cells", "number 2", "more follows: false", "count", "sum", "of the sketch that is kept", "one group", "group 0", "from cell 0", "to cell 1", "cell 0"),
+			4, 2, false, sum.Count, sum.Sum, 0, 1, 0, 0, 1, cell),
 		message("request for cells", say("array of 4", "a request for cells", "number 3", "up to cell 9", "of group 0"), 5, 3, 9, 1),
 		message("hashes", say("array of 7", "hashes", "number 3", "more follows: false", "one", "all 64 bits of it", "62 lower bits", "a zero bit, and the hash"),
 			6, 3, false, 1, 64, 62, rice62(hashOf("key2", "2"))),
