@@ -71,12 +71,16 @@ func play(role string) (err error) {
 
 // players are the roles that a process of ours can have.
 var players = map[string]func() player{
-	"sdiff master":  func() player { return &masterPlayer{masterEnd: new(sdiffMaster)} },
-	"sdiff replica": func() player { return &replicaPlayer{replicaEnd: new(sdiffReplica)} },
-	"nats master":   func() player { return &masterPlayer{masterEnd: new(natsMaster)} },
-	"nats replica":  func() player { return &replicaPlayer{replicaEnd: new(natsReplica)} },
-	"redis master":  func() player { return &masterPlayer{masterEnd: new(redisMaster)} },
-	"redis replica": func() player { return &replicaPlayer{replicaEnd: new(redisReplica)} },
+	"sdiff master":         func() player { return &masterPlayer{masterEnd: new(sdiffMaster)} },
+	"sdiff replica":        func() player { return &replicaPlayer{replicaEnd: new(sdiffReplica)} },
+	"sdiff-memory master":  func() player { return &masterPlayer{masterEnd: &sdiffMaster{memory: true}} },
+	"sdiff-memory replica": func() player { return &replicaPlayer{replicaEnd: &sdiffReplica{memory: true}} },
+	"nats master":          func() player { return &masterPlayer{masterEnd: new(natsMaster)} },
+	"nats replica":         func() player { return &replicaPlayer{replicaEnd: new(natsReplica)} },
+	"redis master":         func() player { return &masterPlayer{masterEnd: new(redisMaster)} },
+	"redis replica":        func() player { return &replicaPlayer{replicaEnd: new(redisReplica)} },
+	"redis-memory master":  func() player { return &masterPlayer{masterEnd: &redisMaster{redisEnd{memory: true}}} },
+	"redis-memory replica": func() player { return &replicaPlayer{replicaEnd: &redisReplica{redisEnd{memory: true}}} },
 }
 
 // A child is a process of ours, from the outside.

@@ -16,6 +16,8 @@ type system struct {
 	// cut says that a replica is made to connect again by cutting its
 	// connection, not by starting it again.
 	cut bool
+	// memory says that nothing is to be on disk: only its writes are measured.
+	memory bool
 	// missing says why it is not measured; empty if it is.
 	missing string
 }
@@ -23,6 +25,7 @@ type system struct {
 // pathRows are the rows of the second part.
 type pathRows struct {
 	rate, cpu, wire            *row
+	memoryRate, memoryCPU      *row
 	copySeconds, copyBytes     *row
 	healed, seconds, healBytes *row
 }
@@ -40,11 +43,13 @@ func pathAll(opt options, t *table) (err error) {
 		{column: oursColumn, roles: "sdiff"},
 		{column: "NATS KV mirror", roles: "nats"},
 		{column: "Redis replica", roles: "redis", cut: true, missing: redisMissing()},
+		{column: oursColumn, roles: "sdiff-memory", memory: true},
+		{column: "Redis replica", roles: "redis-memory", memory: true, missing: redisMissing()},
 	}
 	r := newPathRows(opt, t)
 	for _, s := range systems {
 		t.column(s.column)
-		if s.missing != "" {
+		if s.missing != "" && !s.memory {
 			opt.log("*** SKIPPED: %s: %s ***", s.column, s.missing)
 			r.rate.texts[s.column] = s.missing
 			t.note(fmt.Sprintf("%s was **skipped**: %s.", s.column, s.missing))
@@ -69,6 +74,8 @@ func newPathRows(opt options, t *table) *pathRows {
 		rate:        t.row("replicated writes a second", thousands),
 		cpu:         t.row("CPU of both ends for a write, µs", short),
 		wire:        t.row("wire bytes for a write", thousands),
+		memoryRate:  t.row("nothing on disk: replicated writes a second", thousands),
+		memoryCPU:   t.row("nothing on disk: CPU of both ends for a write, µs", short),
 		copySeconds: t.row("empty replica gets "+thousands(float64(opt.n))+" keys, s", short),
 		copyBytes:   t.row("the same, bytes on the wire", thousands),
 		healed:      t.row(healing+"healed within "+opt.heal.String(), thousands),
@@ -114,6 +121,9 @@ func pathOne(opt options, t *table, r *pathRows, s system, seed uint64, dir stri
 	}
 	if err := d.writes(opt, r, seed); err != nil {
 		return fmt.Errorf("sustained writes: %w", err)
+	}
+	if s.memory {
+		return nil
 	}
 	if err := d.copies(opt, r); err != nil {
 		return fmt.Errorf("empty replica: %w", err)
@@ -193,10 +203,15 @@ func (d *duo) writes(opt options, r *pathRows, seed uint64) error {
 		return err
 	}
 	n := float64(opt.n)
-	r.rate.add(d.column, n/took.Seconds())
-	r.cpu.add(d.column, float64(after-used)/float64(time.Microsecond)/n)
-	r.wire.add(d.column, float64(d.proxy.bytes.Load()-wire)/n)
-	opt.log("%s: %d writes in %v", d.column, opt.n, took)
+	rate, perWrite := r.rate, r.cpu
+	if d.memory {
+		rate, perWrite = r.memoryRate, r.memoryCPU
+	} else {
+		r.wire.add(d.column, float64(d.proxy.bytes.Load()-wire)/n)
+	}
+	rate.add(d.column, n/took.Seconds())
+	perWrite.add(d.column, float64(after-used)/float64(time.Microsecond)/n)
+	opt.log("%s: %d writes in %v", d.roles, opt.n, took)
 	if err := d.check(); err != nil {
 		return err
 	}

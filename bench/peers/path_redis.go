@@ -24,9 +24,10 @@ const redisPipeline = 1000
 
 // A redisEnd is a Redis server in a process of its own, and a client of it.
 type redisEnd struct {
-	cmd  *exec.Cmd
-	conn *respConn
-	addr string
+	memory bool // nothing is to be on disk
+	cmd    *exec.Cmd
+	conn   *respConn
+	addr   string
 }
 
 // start starts a server with its data in a directory, and connects to it.
@@ -46,7 +47,7 @@ func (e *redisEnd) start(dir string, more ...string) error {
 	}
 	e.cmd = exec.Command("redis-server", append([]string{
 		"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--logfile", "redis.log",
-		"--save", "", "--appendonly", "yes", "--appendfsync", "everysec",
+		"--save", "", "--appendonly", map[bool]string{true: "no", false: "yes"}[e.memory], "--appendfsync", "everysec",
 		"--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0",
 		"--repl-backlog-size", "64mb", "--client-output-buffer-limit", "replica 0 0 0",
 	}, more...)...)
@@ -138,6 +139,9 @@ func (m *redisMaster) open(dir string) (addr, note string, err error) {
 	info, err := m.info("server")
 	if err != nil {
 		return "", "", err
+	}
+	if m.memory {
+		return m.addr, "", nil
 	}
 	note = fmt.Sprintf("Redis: redis-server %s at both ends, appendonly yes with appendfsync everysec, diskless sync without delay, "+
 		"pipelines of %d; the processor time includes the client that writes.", info["redis_version"], redisPipeline)

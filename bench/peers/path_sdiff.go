@@ -24,10 +24,19 @@ const commitOps = 1000
 // A sdiffMaster is a master over Badger that leaves syncing to the system, like
 // the others.
 type sdiffMaster struct {
-	st   store.Store
-	m    *replica.Master
-	stop func() error
-	pos  stream.Position
+	memory bool // nothing is to be on disk
+	st     store.Store
+	m      *replica.Master
+	stop   func() error
+	pos    stream.Position
+}
+
+// openStore opens a store of Badger, or one in memory.
+func openStore(dir string, memory bool) (store.Store, error) {
+	if memory {
+		return store.NewMemory(), nil
+	}
+	return badgerstore.Open(dir, badgerstore.Options{NoSync: true})
 }
 
 // background runs a replica. The function returned ends it.
@@ -45,7 +54,7 @@ func background(run func(context.Context) error) (stop func() error) {
 }
 
 func (m *sdiffMaster) open(dir string) (addr, note string, err error) {
-	if m.st, err = badgerstore.Open(dir, badgerstore.Options{NoSync: true}); err != nil {
+	if m.st, err = openStore(dir, m.memory); err != nil {
 		return "", "", err
 	}
 	l, err := transport.Listen("127.0.0.1:0")
@@ -57,6 +66,9 @@ func (m *sdiffMaster) open(dir string) (addr, note string, err error) {
 	}
 	m.stop = background(m.m.Run)
 	<-m.m.Ready()
+	if m.memory {
+		return l.Addr().String(), "", nil
+	}
 	note = fmt.Sprintf("sdiff: Badger at both ends, synced by the system only, with tree, sketch, log and scrub; commits of %d.", commitOps)
 	return l.Addr().String(), note, nil
 }
@@ -85,6 +97,7 @@ func (m *sdiffMaster) close() error {
 
 // A sdiffReplica is a follower over Badger.
 type sdiffReplica struct {
+	memory    bool
 	dir, addr string
 	st        store.Store
 	f         *replica.Follower
@@ -93,7 +106,7 @@ type sdiffReplica struct {
 
 func (r *sdiffReplica) open(dir, addr string) (err error) {
 	r.dir, r.addr = dir, addr
-	if r.st, err = badgerstore.Open(dir, badgerstore.Options{NoSync: true}); err != nil {
+	if r.st, err = openStore(dir, r.memory); err != nil {
 		return err
 	}
 	if r.f, err = replica.NewFollower(r.st, replica.FollowerConfig{ID: "peers", Dial: transport.DialTCP(addr)}); err != nil {
