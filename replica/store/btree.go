@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"slices"
 )
@@ -50,7 +49,19 @@ func head(key []byte) uint64 {
 	return binary.BigEndian.Uint64(b[:])
 }
 
-type item struct{ key, value []byte }
+// An item has key and value in one piece: one pointer to move and to trace.
+type item struct {
+	both []byte // the key, then the value
+	klen int
+}
+
+func newItem(key, value []byte) item {
+	both := append(append(make([]byte, 0, len(key)+len(value)), key...), value...)
+	return item{both, len(key)}
+}
+
+func (it item) key() []byte   { return it.both[:it.klen:it.klen] }
+func (it item) value() []byte { return it.both[it.klen:] }
 
 // snapshot returns the tree as it is now. Later changes of t copy what they
 // touch.
@@ -72,9 +83,13 @@ func (t *btree) own(n *node) *node {
 	}
 }
 
+// first returns the first key, as the item of an inner node. With the key it
+// keeps the whole of that item alive, also when a leaf has it no more.
+func (n *node) first() item { return item{n.items[0].key(), n.items[0].klen} }
+
 // add puts an item at a place.
 func (n *node) add(i int, it item) {
-	n.heads = slices.Insert(n.heads, i, head(it.key))
+	n.heads = slices.Insert(n.heads, i, head(it.key()))
 	n.items = slices.Insert(n.items, i, it)
 }
 
@@ -91,13 +106,15 @@ func (n *node) find(key []byte) (int, bool) {
 	lo, hi := 0, len(n.heads)
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
-		c := cmp.Compare(n.heads[mid], want)
-		if c == 0 {
-			if c = bytes.Compare(n.items[mid].key, key); c == 0 {
+		below := n.heads[mid] < want
+		if n.heads[mid] == want {
+			c := bytes.Compare(n.items[mid].key(), key)
+			if c == 0 {
 				return mid, true
 			}
+			below = c < 0
 		}
-		if c < 0 {
+		if below {
 			lo = mid + 1
 		} else {
 			hi = mid
@@ -128,10 +145,10 @@ func (t *btree) get(key []byte) ([]byte, bool) {
 	if !ok {
 		return nil, false
 	}
-	return n.items[i].value, true
+	return n.items[i].value(), true
 }
 
-// set puts an item. It keeps both slices.
+// set puts an item. It keeps copies of both slices.
 func (t *btree) set(key, value []byte) {
 	if t.owner == nil {
 		t.owner = new(owner)
@@ -140,12 +157,12 @@ func (t *btree) set(key, value []byte) {
 		t.root = &node{owner: t.owner}
 	}
 	t.root = t.own(t.root)
-	if right := t.insert(t.root, item{key, value}); right != nil {
+	if right := t.insert(t.root, newItem(key, value)); right != nil {
 		left := t.root
 		t.root = &node{
 			owner:    t.owner,
 			heads:    []uint64{left.heads[0], right.heads[0]},
-			items:    []item{{key: left.items[0].key}, {key: right.items[0].key}},
+			items:    []item{left.first(), right.first()},
 			children: []*node{left, right},
 		}
 	}
@@ -155,26 +172,31 @@ func (t *btree) set(key, value []byte) {
 // neighbour of n if it had to be split.
 func (t *btree) insert(n *node, it item) *node {
 	if n.children == nil {
-		i, found := n.find(it.key)
+		i, found := n.find(it.key())
 		if found {
-			t.bytes += len(it.value) - len(n.items[i].value)
-			n.items[i].value = it.value
+			t.bytes += len(it.both) - len(n.items[i].both)
+			n.items[i] = it
 			return nil
 		}
 		t.count++
-		t.bytes += len(it.key) + len(it.value)
+		t.bytes += len(it.both)
 		n.add(i, it)
 		return t.split(n)
 	}
-	i := n.child(it.key)
-	c := t.own(n.children[i])
-	n.children[i] = c
+	i := n.child(it.key())
+	c := n.children[i]
+	if c.owner != t.owner {
+		c = t.own(c)
+		n.children[i] = c
+	}
 	right := t.insert(c, it)
-	n.heads[i], n.items[i].key = c.heads[0], c.items[0].key
+	if i == 0 { // it may be below all there were
+		n.heads[0], n.items[0] = c.heads[0], c.first()
+	}
 	if right == nil {
 		return nil
 	}
-	n.add(i+1, item{key: right.items[0].key})
+	n.add(i+1, right.first())
 	n.children = slices.Insert(n.children, i+1, right)
 	return t.split(n)
 }
@@ -186,7 +208,7 @@ func (t *btree) split(n *node) *node {
 		return nil
 	}
 	at := len(n.items) / 2
-	if last := n.items[fanout].key; n.children == nil && bytes.Equal(last, t.lastKey()) {
+	if last := n.items[fanout].key(); n.children == nil && bytes.Equal(last, t.lastKey()) {
 		at = fanout
 	}
 	right := &node{
@@ -209,7 +231,7 @@ func (t *btree) lastKey() []byte {
 	for n.children != nil {
 		n = n.children[len(n.children)-1]
 	}
-	return n.items[len(n.items)-1].key
+	return n.items[len(n.items)-1].key()
 }
 
 // delete removes an item if it is there.
@@ -235,7 +257,7 @@ func (t *btree) remove(n *node, key []byte) {
 	if n.children == nil {
 		i, _ := n.find(key)
 		t.count--
-		t.bytes -= len(n.items[i].key) + len(n.items[i].value)
+		t.bytes -= len(n.items[i].both)
 		n.drop(i)
 		return
 	}
@@ -261,7 +283,7 @@ func (n *node) ascend(lo, hi []byte, fn func(key, value []byte) bool) bool {
 	if n.children == nil {
 		i, _ := n.find(lo)
 		for _, it := range n.items[i:] {
-			if hi != nil && bytes.Compare(it.key, hi) >= 0 || !fn(it.key, it.value) {
+			if hi != nil && bytes.Compare(it.key(), hi) >= 0 || !fn(it.key(), it.value()) {
 				return false
 			}
 		}

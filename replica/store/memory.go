@@ -160,15 +160,14 @@ func (s *state) apply(tx *Txn) {
 			s.data.delete(op.Key)
 			continue
 		}
-		b := append(append(make([]byte, 0, len(op.Key)+len(op.Value)), op.Key...), op.Value...)
-		s.data.set(b[:len(op.Key):len(op.Key)], b[len(op.Key):])
+		s.data.set(op.Key, op.Value)
 	}
 	for _, r := range tx.Records {
 		if r.Value == nil {
 			s.records.delete([]byte(r.Name))
 			continue
 		}
-		s.records.set([]byte(r.Name), append([]byte{}, r.Value...))
+		s.records.set([]byte(r.Name), r.Value)
 	}
 	if tx.Log != nil {
 		s.appendLog(stream.Record{First: tx.Log.First, Last: tx.Log.Last, Body: bytes.Clone(tx.Log.Body)})
