@@ -46,7 +46,7 @@ type peer struct {
 	share *sharing   // nil if there are no others
 	in    chan frame // closed by the reader when the connection has ended
 
-	drainedc chan struct{} // something was written; capacity one
+	drainedc chan struct{} // there is room again; capacity one
 	wakec    chan struct{} // something is to be written; capacity one
 	donec    chan struct{} // closed when the connection is over
 	closingc chan struct{} // closed when a last frame was queued
@@ -54,6 +54,7 @@ type peer struct {
 	mu    sync.Mutex
 	out   []transport.Frame
 	bytes int   // of out, and of what is being written
+	full  bool  // no room until half of it is written: few long turns instead of many short ones
 	last  bool  // nothing more is queued
 	err   error // why the connection ended, first cause
 
@@ -158,8 +159,11 @@ func (p *peer) written(frames []transport.Frame) {
 	if len(p.out) == 0 {
 		p.out = nil
 	}
+	if p.full && p.bytes <= p.most()/2 {
+		p.full = false
+		notify(p.drainedc)
+	}
 	p.mu.Unlock()
-	notify(p.drainedc)
 }
 
 // closing reports whether a last frame was queued.
@@ -199,11 +203,13 @@ func (p *peer) most() int {
 	return p.share.part()
 }
 
-// room reports whether bulk data may be queued.
+// room reports whether bulk data may be queued. If not, drainedc tells when it may
+// again.
 func (p *peer) room() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.bytes < p.most() && !p.last
+	p.full = p.full || p.bytes >= p.most()
+	return !p.full && !p.last
 }
 
 // send queues a frame. The body must not be changed afterwards.

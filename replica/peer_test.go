@@ -45,6 +45,52 @@ func TestPeerThatReadsNothingHeldTheBoundTwice(t *testing.T) {
 	})
 }
 
+// A session that is behind had a turn for each frame that was written; now it has
+// one for half of the queue.
+func TestRoomComesBackInOnePiece(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	p := newPeer(transport.NewConn(near)) // which nobody writes out but this test
+	const size = outboundBytes / 16
+	told := func() bool {
+		select {
+		case <-p.drainedc:
+			return true
+		default:
+			return false
+		}
+	}
+	for round := range 3 {
+		for p.room() {
+			p.send(frameCommits, make([]byte, size))
+		}
+		turns := 0
+		for {
+			frames, _ := p.take()
+			if len(frames) == 0 {
+				break
+			}
+			p.written(frames)
+			if !told() {
+				continue
+			}
+			turns++
+			if !p.room() || p.bytes > outboundBytes/2 {
+				t.Errorf("round %d: told of room with %d bytes left", round, p.bytes)
+			}
+		}
+		if turns != 1 {
+			t.Errorf("round %d: %d turns, want one", round, turns)
+		}
+		p.send(frameHead, nil)
+		frames, _ := p.take()
+		if p.written(frames); told() {
+			t.Errorf("round %d: told of room that nobody missed", round)
+		}
+	}
+}
+
 // What waits for all followers together is bounded, too: a MiB for each of a
 // hundred that are far behind was most of a small budget of memory.
 func TestManyPeersThatReadNothingShareTheBound(t *testing.T) {

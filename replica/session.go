@@ -29,7 +29,6 @@ type session struct {
 	viewc   chan view  // capacity one
 	sync    *serveSync // the comparison under way, or nil
 	slotc   chan struct{}
-	sentAt  time.Time
 	why     string    // what the welcome said
 	moved   time.Time // when the follower last acknowledged something new, or everything
 	last    uint64    // what it acknowledged last
@@ -50,8 +49,12 @@ func (s *session) loop(ctx context.Context) error {
 	defer s.dropView()
 	for {
 		changed := s.m.w.tail.Changed()
-		if err := s.pump(); err != nil {
+		head, err := s.pump()
+		if err != nil {
 			return err
+		}
+		if !head {
+			changed = nil // room, or a view, is what the cursor waits for
 		}
 		if err := s.pushSync(ctx); err != nil {
 			return err
@@ -85,8 +88,8 @@ func (s *session) loop(ctx context.Context) error {
 }
 
 // pump moves the cursor: it queues commits as long as there are any and the
-// peer's queue has room.
-func (s *session) pump() error {
+// peer's queue has room. It reports whether there are no more.
+func (s *session) pump() (head bool, err error) {
 	for s.peer.room() {
 		if b := s.barrier; b != nil && s.cursor == b.offset {
 			s.barrier = nil
@@ -94,17 +97,16 @@ func (s *session) pump() error {
 			continue
 		}
 		if s.viewing {
-			return nil
+			return false, nil
 		}
 		recs, ok := s.m.w.tail.Read(s.cursor+1, s.peer.most()/4)
 		if !ok {
-			var err error
 			if recs, err = s.readLog(s.peer.most() / 4); err != nil {
-				return err
+				return false, err
 			}
 		}
 		if len(recs) == 0 {
-			return nil
+			return true, nil
 		}
 		for _, rec := range recs {
 			if s.barrier != nil && rec.First > s.barrier.offset {
@@ -112,10 +114,9 @@ func (s *session) pump() error {
 			}
 			s.peer.send(frameCommits, rec.Body)
 			s.cursor = rec.Last
-			s.sentAt = time.Now()
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // readLog reads what the tail no longer holds from the store.
