@@ -182,6 +182,7 @@ func (w *writer) commit() error {
 		now := time.Now()
 		w.publish(now)
 		w.ages.note(g.pos.Offset, now)
+		shareFrame(tx.Log)
 		w.tail.Append(*tx.Log)
 	}
 	return nil

@@ -214,13 +214,17 @@ func (p *peer) room() bool {
 
 // send queues a frame. The body must not be changed afterwards.
 func (p *peer) send(typ byte, body []byte) {
+	p.queue(transport.Frame{Type: typ, Body: body})
+}
+
+func (p *peer) queue(f transport.Frame) {
 	p.mu.Lock()
 	if p.last {
 		p.mu.Unlock()
 		return
 	}
-	p.out = append(p.out, transport.Frame{Type: typ, Body: body})
-	p.bytes += len(body) + transport.Overhead
+	p.out = append(p.out, f)
+	p.bytes += len(f.Body) + transport.Overhead
 	over := p.bytes > outboundHard
 	p.mu.Unlock()
 	if over {

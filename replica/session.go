@@ -9,6 +9,7 @@ import (
 	"github.com/sdiff/sdiff/merkle"
 	"github.com/sdiff/sdiff/replica/store"
 	"github.com/sdiff/sdiff/stream"
+	"github.com/sdiff/sdiff/transport"
 )
 
 // A session is the master's side of one connection, the middleman: a cursor
@@ -112,11 +113,31 @@ func (s *session) pump() (head bool, err error) {
 			if s.barrier != nil && rec.First > s.barrier.offset {
 				break
 			}
-			s.peer.send(frameCommits, rec.Body)
+			s.peer.queue(commitsFrame(rec))
 			s.cursor = rec.Last
 		}
 	}
 	return false, nil
+}
+
+// shareFrom is the size of a record from which on its checksum costs more than
+// sharing that among the sessions, in bytes.
+const shareFrom = 8 << 10
+
+// shareFrame lets all sessions that send a record share one frame.
+func shareFrame(rec *stream.Record) {
+	if len(rec.Body) >= shareFrom {
+		f := transport.Share(frameCommits, rec.Body)
+		rec.Shared = &f
+	}
+}
+
+// commitsFrame returns the frame that carries a record.
+func commitsFrame(rec stream.Record) transport.Frame {
+	if f, ok := rec.Shared.(*transport.Frame); ok {
+		return *f
+	}
+	return transport.Frame{Type: frameCommits, Body: rec.Body}
 }
 
 // readLog reads what the tail no longer holds from the store.

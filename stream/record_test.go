@@ -32,6 +32,17 @@ func TestRecordFrom(t *testing.T) {
 	}
 }
 
+// What was left beside a record is of all of it.
+func TestRecordFromDropsWhatIsShared(t *testing.T) {
+	r := record(10, 5)
+	r.Shared = "of five commits"
+	for offset, want := range map[uint64]any{10: r.Shared, 11: nil, 14: nil} {
+		if got, err := r.From(offset); err != nil || got.Shared != want {
+			t.Errorf("From(%d) shares %v, want %v; %v", offset, got.Shared, want, err)
+		}
+	}
+}
+
 func TestRecordFromRefusesDamage(t *testing.T) {
 	r := record(10, 5)
 	one := len(r.Body) / 5

@@ -109,4 +109,9 @@ type Commit struct {
 type Record struct {
 	First, Last uint64
 	Body        []byte
+	// Shared is what those who read the record from a Tail share of it, as
+	// whoever appended it left it there. It is of the whole body: From drops it
+	// with what it cuts off. Nothing in this package looks at it, and it is
+	// not stored.
+	Shared any
 }

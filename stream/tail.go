@@ -30,14 +30,14 @@ type Tail struct {
 
 // recordBytes is what a record costs beside its body: its place in the ring,
 // of which up to half is empty.
-const recordBytes = 2 * 40
+const recordBytes = 2 * 56
 
 // cost returns what a record counts towards the bound. The capacity of the
 // body counts, since that is what it keeps from being freed.
 func cost(r Record) int { return cap(r.Body) + recordBytes }
 
 // NewTail returns an empty Tail that keeps records of up to maxBytes, counting
-// each as its body and 80 bytes. The first record must start at offset 1; see
+// each as its body and 112 bytes. The first record must start at offset 1; see
 // Reset for another start.
 func NewTail(maxBytes int) *Tail {
 	t := &Tail{max: maxBytes}

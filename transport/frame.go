@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"sync"
 )
 
 // Sizes of the parts of a frame, in bytes.
@@ -27,6 +28,50 @@ const (
 type Frame struct {
 	Type byte
 	Body []byte
+
+	shared *shared // nil: not shared
+}
+
+// A shared is the checksum of a frame that goes out over several connections,
+// and what it was made of.
+type shared struct {
+	typ  byte
+	body []byte
+	once sync.Once
+	sum  uint32
+}
+
+// Share returns a frame that is to be written to several connections. Its
+// checksum is computed once, by the first Write that comes to it, and kept with
+// the frame and all copies of it; other Writes wait for that. The body must not
+// change from now on. It costs one small allocation and is worth it for bodies
+// of some KiB.
+//
+// A copy whose Type or Body is then replaced is an ordinary frame. Copies may be
+// written by several Conns at the same time.
+func Share(typ byte, body []byte) Frame {
+	return Frame{Type: typ, Body: body, shared: &shared{typ: typ, body: body}}
+}
+
+// checksum returns the checksum of a frame with this header.
+func (f *Frame) checksum(header []byte) uint32 {
+	s := f.shared
+	if s == nil || !s.of(f) {
+		return checksum(header, f.Body)
+	}
+	s.once.Do(func() { s.sum = checksum(header, s.body) })
+	return s.sum
+}
+
+// of reports whether f has the type and the body that it was shared with. Where
+// the body lies is enough: what is in it does not change.
+func (s *shared) of(f *Frame) bool {
+	n := len(s.body)
+	return f.Type == s.typ && len(f.Body) == n && (n == 0 || &f.Body[0] == &s.body[0])
+}
+
+func checksum(header, body []byte) uint32 {
+	return crc32.Update(crc32.Checksum(header, castagnoli), castagnoli, body)
 }
 
 // ErrChecksum is returned by Read for a frame that was changed on its way.

@@ -325,7 +325,7 @@ func TestStrangerTookThirtyTwoKiB(t *testing.T) {
 	}
 	runtime.KeepAlive(all)
 	var out blackboard
-	frames := []Frame{{1, make([]byte, 100)}, {2, make([]byte, 1000)}, {3, make([]byte, 1000)}, {4, make([]byte, 20_000)}}
+	frames := []Frame{{Type: 1, Body: make([]byte, 100)}, {Type: 2, Body: make([]byte, 1000)}, {Type: 3, Body: make([]byte, 1000)}, {Type: 4, Body: make([]byte, 20_000)}}
 	if err := NewConn(&out).Write(frames...); err != nil {
 		t.Fatal(err)
 	}

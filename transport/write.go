@@ -2,7 +2,6 @@ package transport
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 	"net"
 )
 
@@ -73,8 +72,7 @@ func (c *Conn) add(f Frame) error {
 	}
 	start := len(w.scratch)
 	w.scratch = appendHeader(w.scratch, f.Type, len(f.Body))
-	sum := crc32.Update(0, castagnoli, w.scratch[start:])
-	sum = crc32.Update(sum, castagnoli, f.Body)
+	sum := f.checksum(w.scratch[start:])
 	if small {
 		w.scratch = append(w.scratch, f.Body...)
 	} else if err := c.addLarge(f.Body); err != nil {
