@@ -191,6 +191,13 @@ func TestEpochsAfterACrashWithoutSync(t *testing.T) {
 	}
 }
 
+// follows reports whether a follower streams from a master as it is now, not as
+// it was before it was started again.
+func follows(f *follower, m *master) bool {
+	s := f.Status()
+	return s.State == replica.Streaming && s.Epoch == m.Status().Epoch
+}
+
 func crashWithoutSync(t *testing.T, cleanStop bool) {
 	h := &hub{}
 	st := store.NewMemoryWith(store.MemoryConfig{NoSync: true})
@@ -208,7 +215,7 @@ func crashWithoutSync(t *testing.T, cleanStop bool) {
 	if cleanStop {
 		m.stop()
 		restart(st.Reopen())
-		within(t, time.Minute, "connected", func() bool { return ahead.Status().State == replica.Streaming })
+		within(t, time.Minute, "connected", func() bool { return follows(ahead, m) })
 	}
 	m.put("b", "2")
 	last := m.put("c", "3")
@@ -221,7 +228,7 @@ func crashWithoutSync(t *testing.T, cleanStop bool) {
 		t.Fatalf("after the crash: %s of epoch %s, want offset %d in a new epoch", brief(s), s.Epoch, first.Offset)
 	}
 	behind = startFollower(t, behind.st, replica.FollowerConfig{ID: "behind", Dial: h.dial, Scrub: -1})
-	within(t, time.Minute, "connected", func() bool { return behind.Status().State == replica.Streaming })
+	within(t, time.Minute, "connected", func() bool { return follows(behind, m) })
 	pos := m.put("d", "4")
 	behind.waitFor(first) // the predecessor's position
 	behind.waitFor(pos)
