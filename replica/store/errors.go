@@ -28,6 +28,29 @@ func Room(st Store) error {
 	return nil
 }
 
+// A Starter is a Store that can store one transaction while the next is prepared.
+type Starter interface {
+	// Start is a Write that does not wait for its own end, but for that of the
+	// one started before. If it returns nil, endc, which has room, gets what
+	// Write would have returned; until then the transaction's slices are not to
+	// be changed. No such error wraps ErrRefused: what can be refused Start has
+	// refused. One that was started before and fails fails this one, too.
+	// A View that is asked for later has what was started.
+	Start(tx *Txn, endc chan<- error) error
+}
+
+// Start starts a transaction, or writes it where the store knows no better.
+func Start(st Store, tx *Txn, endc chan<- error) error {
+	if s, ok := st.(Starter); ok {
+		return s.Start(tx, endc)
+	}
+	err := st.Write(tx)
+	if err == nil {
+		endc <- nil
+	}
+	return err
+}
+
 // A LimitError says that something is larger than the store takes. It never
 // holds the thing itself. It wraps ErrRefused.
 type LimitError struct {

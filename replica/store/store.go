@@ -10,7 +10,7 @@ import (
 // A Store is what a replica needs from a database. Package storetest tests
 // that an implementation keeps every promise made here.
 //
-// One goroutine calls Write and Trim, never both at once; everything else is
+// One goroutine calls Write, Start and Trim, never two at once; everything else is
 // safe for concurrent use. After Close every method returns ErrClosed.
 type Store interface {
 	// Limits returns the largest things the store takes. They never change.

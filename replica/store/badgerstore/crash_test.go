@@ -88,14 +88,32 @@ func childWrites(dir string, noSync bool) error {
 		return err
 	}
 	v.Close()
+	endc := make(chan error, 1)
+	endc <- nil // there is none before the first
 	for {
 		tx := childTxn(m)
-		if err := st.Write(tx); err != nil {
+		before := m.Seq
+		next := make(chan error, 1)
+		start := store.Start
+		if tx.Meta.Position.Offset%3 == 0 {
+			start = writeIt
+		}
+		if err := start(st, tx, next); err != nil {
 			return err
 		}
-		m = tx.Meta
-		fmt.Println(m.Seq)
+		if err := <-endc; err != nil {
+			return err
+		}
+		fmt.Println(before)
+		m, endc = tx.Meta, next
 	}
+}
+
+// writeIt is store.Start for a store that knows no better.
+func writeIt(st store.Store, tx *store.Txn, endc chan<- error) error {
+	err := st.Write(tx)
+	endc <- err
+	return err
 }
 
 // TestKill kills a process that writes, at random moments, and looks at what it

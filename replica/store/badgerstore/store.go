@@ -34,8 +34,9 @@ type Store struct {
 	gate     gate
 
 	// Of the goroutine that writes.
-	seq      uint64 // of the last transaction
-	poisoned error  // why nothing may be written any more
+	seq      uint64  // of the last transaction
+	poisoned error   // why nothing may be written any more
+	flight   *flight // the transaction that was started last; nil once it is known how it ended
 	space    space
 	trimmed  uint64 // no log record of an offset below is left
 
@@ -47,7 +48,10 @@ type Store struct {
 	size  sizeCache
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store   = (*Store)(nil)
+	_ store.Starter = (*Store)(nil)
+)
 
 // New returns a store in a database that someone else opened and closes, after
 // Close of the store. Keys of the dataset begin with prefix; the rest of the
@@ -154,6 +158,9 @@ func (s *Store) Close() error {
 	}
 	clear(s.views)
 	s.mu.Unlock()
+	if s.flight != nil {
+		<-s.flight.donec // before HEAD is closed
+	}
 	var errs []error
 	s.drain.stop()
 	s.space.wait()

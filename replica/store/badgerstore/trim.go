@@ -19,6 +19,9 @@ func (s *Store) Trim(before uint64) (more bool, err error) {
 		return false, err
 	}
 	defer s.gate.leave()
+	if err := s.settle(); err != nil {
+		return false, err
+	}
 	if s.poisoned != nil {
 		return false, s.closedToWrites()
 	}

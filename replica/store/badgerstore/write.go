@@ -17,22 +17,10 @@ func (s *Store) Write(tx *store.Txn) error {
 		return err
 	}
 	defer s.gate.leave()
-	if s.poisoned != nil {
-		return s.closedToWrites()
-	}
-	if err := s.broken.failed(); err != nil {
-		return s.poison("write", err)
-	}
-	if err := s.limits.Check(tx); err != nil {
+	if err := s.settle(); err != nil {
 		return err
 	}
-	// What carries no data is small and goes through as long as anything may:
-	// trimming, which makes room, begins with it.
-	room := s.space.floor
-	if len(tx.Ops) > 0 || tx.Log != nil {
-		room = func() error { return s.space.check(cost(tx)) }
-	}
-	if err := room(); err != nil {
+	if err := s.admit(tx); err != nil {
 		return err
 	}
 	txn := s.db.NewTransaction(true)
@@ -56,23 +44,52 @@ func (s *Store) Write(tx *store.Txn) error {
 		}
 	}
 	s.seq++
-	if tx.Log != nil {
-		s.trimmed = min(s.trimmed, tx.Log.First)
-	}
-	s.writeHead(tx)
-	s.space.lookAhead()
+	s.stored(headOf(tx))
+	s.sent(tx)
 	return nil
 }
 
-// commit commits a transaction. It does not wait for ever for a database that is
-// broken, in which nothing may go on. What still can has the time for it: until
-// then Badger reads the caller's slices.
+// admit returns an error if a transaction is not to be written.
+func (s *Store) admit(tx *store.Txn) error {
+	if s.poisoned != nil {
+		return s.closedToWrites()
+	}
+	if err := s.broken.failed(); err != nil {
+		return s.poison("write", err)
+	}
+	if err := s.limits.Check(tx); err != nil {
+		return err
+	}
+	// What carries no data is small and goes through as long as anything may:
+	// trimming, which makes room, begins with it.
+	if len(tx.Ops) == 0 && tx.Log == nil {
+		return s.space.floor()
+	}
+	return s.space.check(cost(tx))
+}
+
+// sent does what is to be done once a transaction cannot be refused any more.
+func (s *Store) sent(tx *store.Txn) {
+	if tx.Log != nil {
+		s.trimmed = min(s.trimmed, tx.Log.First)
+	}
+	s.space.lookAhead()
+}
+
+// commit commits a transaction.
 func (s *Store) commit(txn *badger.Txn) error {
 	if s.broken == nil {
 		return txn.Commit()
 	}
 	donec := make(chan error, 1)
 	txn.CommitWith(func(err error) { donec <- err })
+	return s.committed(donec)
+}
+
+// committed waits for a commit. It does not wait for ever for a database that is
+// broken, in which nothing may go on. What still can has the time for it: until
+// then Badger reads the caller's slices.
+func (s *Store) committed(donec <-chan error) error {
 	select {
 	case err := <-donec:
 		return err
@@ -92,6 +109,9 @@ func (s *Store) Room() error {
 		return err
 	}
 	defer s.gate.leave()
+	if err := s.settle(); err != nil {
+		return err
+	}
 	if s.poisoned != nil {
 		return s.closedToWrites()
 	}
@@ -112,6 +132,11 @@ func (s *Store) closedToWrites() error {
 // poison ends writing: what is stored cannot be known any more.
 func (s *Store) poison(doing string, err error) error {
 	s.poisoned = err
+	return s.lost(doing, err)
+}
+
+// lost logs a write whose outcome is unknown.
+func (s *Store) lost(doing string, err error) error {
 	s.log.Error("a write failed, its outcome is unknown", "doing", doing, "error", err)
 	return fmt.Errorf("%s: %w", doing, err)
 }
@@ -231,15 +256,18 @@ func refuse(err error) error {
 	return fmt.Errorf("%w by the database", store.ErrRefused)
 }
 
-// writeHead writes HEAD after a transaction. That it fails is logged and no
-// more: HEAD then tells of an older state, which is normal.
-func (s *Store) writeHead(tx *store.Txn) {
+// headOf returns what HEAD is to say of a transaction.
+func headOf(tx *store.Txn) store.Head {
+	return store.Head{Seq: tx.Meta.Seq, Position: tx.Meta.Position, Summary: tx.Meta.Summary}
+}
+
+// stored writes HEAD after a transaction. That it fails is logged and no more:
+// HEAD then tells of an older state, which is normal.
+func (s *Store) stored(h store.Head) {
 	if s.head == nil {
 		return
 	}
-	m := &tx.Meta
-	err := s.head.write(store.Head{Seq: m.Seq, Position: m.Position, Summary: m.Summary})
-	if err != nil {
+	if err := s.head.write(h); err != nil {
 		s.log.Error("writing HEAD", "error", err)
 		return
 	}

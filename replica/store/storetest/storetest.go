@@ -39,6 +39,7 @@ func Run(t *testing.T, setup func(t *testing.T) (open func() store.Store)) {
 		{"callbacks may read and may stop", testCallbacks},
 		{"use after close", testClosed},
 		{"views while writing", testConcurrent},
+		{"transactions that are started", testStart},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, setup(t)) })
 	}

@@ -296,6 +296,53 @@ func testConcurrent(t *testing.T, open func() store.Store) {
 	wg.Wait()
 }
 
+// testStart starts transactions without waiting for them, some of which are
+// refused, and writes and trims between.
+func testStart(t *testing.T, open func() store.Store) {
+	st := openStore(t, open)
+	var ends []chan error
+	var keys []string
+	start := func(n int) {
+		key := fmt.Sprintf("%03d", n)
+		keys = append(keys, key+"=v")
+		tx := &store.Txn{Ops: []stream.Op{put(key, "v")}, Meta: store.Meta{Verified: uint64(n)}}
+		endc := make(chan error, 1)
+		if err := store.Start(st, tx, endc); err != nil {
+			t.Fatalf("Start: %v", err)
+		}
+		if tx.Meta.Seq != uint64(len(keys)) {
+			t.Errorf("transaction %d has sequence %d", len(keys), tx.Meta.Seq)
+		}
+		ends = append(ends, endc)
+		want(t, "items in a view after Start", storeItems(t, st), keys...)
+	}
+	for n := range 40 {
+		start(n)
+		switch {
+		case n%5 == 1:
+			err := store.Start(st, &store.Txn{Ops: []stream.Op{put("", "v")}}, make(chan error))
+			wantErr(t, "Start of what is not taken", err, store.ErrRefused)
+		case n%5 == 2:
+			keys = append(keys, fmt.Sprintf("%03d+=v", n))
+			writeOps(t, st, put(fmt.Sprintf("%03d+", n), "v"))
+		case n%5 == 3:
+			if _, err := st.Trim(1); err != nil {
+				t.Errorf("Trim: %v", err)
+			}
+		}
+	}
+	for _, endc := range ends[:len(ends)-1] {
+		if err := <-endc; err != nil {
+			t.Errorf("a transaction ended with %v", err)
+		}
+	}
+	st = reopen(t, st, open) // the last one may still be on its way
+	if err := <-ends[len(ends)-1]; err != nil {
+		t.Errorf("the last transaction ended with %v", err)
+	}
+	want(t, "items after reopening", storeItems(t, st), keys...)
+}
+
 // checkWhole takes a view and sees that it holds all of one transaction, not
 // older than the last one seen.
 func checkWhole(t *testing.T, st store.Store, keys int, last uint64) uint64 {
