@@ -176,21 +176,35 @@ type witness struct {
 }
 
 func (w *witness) Write(tx *store.Txn) error {
+	endc := make(chan error, 1)
+	if err := w.Start(tx, endc); err != nil {
+		return err
+	}
+	return <-endc
+}
+
+func (w *witness) Start(tx *store.Txn, endc chan<- error) error {
 	w.mu.Lock()
 	slip := w.slip
 	w.slip = nil
 	w.mu.Unlock()
+	ops := tx.Ops
 	if slip != nil {
-		defer func(ops []stream.Op) { tx.Ops = ops }(tx.Ops)
-		tx.Ops = slices.Concat(tx.Ops, slip())
+		defer func() { tx.Ops = ops }()
+		tx.Ops = slices.Concat(ops, slip())
 	}
-	if err := w.Store.Write(tx); err != nil {
+	storedc := make(chan error, 1)
+	if err := store.Start(w.Store, tx, storedc); err != nil {
 		return fmt.Errorf("witness: %w", err)
 	}
-	now := time.Now()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.times = appendAges(w.times, tx.Ops, now)
+	go func() {
+		err := <-storedc
+		now := time.Now()
+		w.mu.Lock()
+		w.times = appendAges(w.times, ops, now)
+		w.mu.Unlock()
+		endc <- err
+	}()
 	return nil
 }
 

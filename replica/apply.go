@@ -33,8 +33,18 @@ type driftAt struct {
 }
 
 // receive takes a frame and all that wait behind it. Commits are gathered and
-// stored together; whatever else comes finds them stored.
+// stored together; whatever else comes finds them stored. While a chunk of a
+// repair is on its way to the store, the next is prepared; when receive returns,
+// nothing is.
 func (f *Follower) receive(fr frame, ok bool) error {
+	err := f.receiveAll(fr, ok)
+	if err2 := f.settle(); err2 != nil {
+		return err2
+	}
+	return err
+}
+
+func (f *Follower) receiveAll(fr frame, ok bool) error {
 	for n := 0; ; n++ {
 		if !ok {
 			if err := f.flush(); err != nil {
@@ -42,23 +52,54 @@ func (f *Follower) receive(fr frame, ok bool) error {
 			}
 			return fmt.Errorf("connection lost: %w", f.link.peer.cause())
 		}
-		var err error
-		if fr.typ == frameCommits {
-			err = f.addCommits(fr.body)
-		} else if err = f.flush(); err == nil {
-			err = f.handle(fr)
-		}
-		if err != nil {
+		if err := f.receiveOne(fr); err != nil {
 			return err
 		}
 		if f.link == nil || n == maxFrames {
 			return f.flush()
 		}
-		select {
-		case fr, ok = <-f.link.peer.in:
-		default:
+		var more bool
+		var err error
+		if fr, ok, more, err = f.nextFrame(); err != nil {
+			return err
+		}
+		if !more {
 			return f.flush()
 		}
+	}
+}
+
+func (f *Follower) receiveOne(fr frame) error {
+	if fr.typ != frameItems {
+		if err := f.settle(); err != nil {
+			return err
+		}
+	}
+	if fr.typ == frameCommits {
+		return f.addCommits(fr.body)
+	}
+	if err := f.flush(); err != nil {
+		return err
+	}
+	return f.handle(fr)
+}
+
+// nextFrame returns a frame that waits, or that comes while a transaction is on
+// its way to the store; and what peer.in says. There may be no more.
+func (f *Follower) nextFrame() (fr frame, ok, more bool, err error) {
+	select {
+	case fr, ok = <-f.link.peer.in:
+		return fr, ok, true, nil
+	default:
+	}
+	if f.storing == nil {
+		return fr, false, false, nil
+	}
+	select {
+	case fr, ok = <-f.link.peer.in:
+		return fr, ok, true, nil
+	case err = <-f.storing.endc:
+		return fr, false, false, f.settled(err)
 	}
 }
 
@@ -277,24 +318,38 @@ func (f *Follower) ack() {
 // applyRepair stores a piece of a repair in a transaction of its own, with the
 // summary after it. The position stays.
 func (f *Follower) applyRepair(ops []stream.Op, change func(*store.Meta)) error {
+	if err := f.startRepair(ops, change, func() {}); err != nil {
+		return err
+	}
+	return f.settle()
+}
+
+// startRepair begins to store a piece of a repair.
+func (f *Follower) startRepair(ops []stream.Op, change func(*store.Meta), then func()) error {
 	if len(f.batch.undo) > 0 {
 		return &fatalError{errors.New("BUG: a repair over a batch that is not stored")}
 	}
-	undone := f.tree.apply(ops, nil)
+	undone := f.tree.apply(ops, f.batch.undo)
+	defer func() {
+		clear(undone)
+		f.batch.undo = undone[:0]
+	}()
 	tx := store.Txn{Ops: ops, Meta: f.meta}
 	if change != nil {
 		change(&tx.Meta)
 	}
-	if err := f.write(&tx); err != nil {
+	err := f.start(&tx, func() {
+		f.tree.settled()
+		if f.feed.wanted() && len(ops) > 0 {
+			f.feed.add([]fed{{pos: f.meta.Position, ops: cloneOps(ops), repair: true}})
+		}
+		f.publish()
+		then()
+	})
+	if err != nil {
 		f.tree.undo(undone)
-		return err
 	}
-	f.tree.settled()
-	if f.feed.wanted() && len(ops) > 0 {
-		f.feed.add([]fed{{pos: f.meta.Position, ops: cloneOps(ops), repair: true}})
-	}
-	f.publish()
-	return nil
+	return err
 }
 
 func cloneOps(ops []stream.Op) []stream.Op {

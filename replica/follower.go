@@ -45,6 +45,7 @@ type Follower struct {
 	heap    treeSize
 	meta    store.Meta
 	batch   batch
+	storing *storing // on its way to the store; only while frames are received
 	link    *link
 	head    stream.Position
 	contact time.Time
@@ -206,27 +207,6 @@ func (e *fatalError) Error() string { return e.err.Error() }
 type misfitError struct{ err error }
 
 func (e *misfitError) Error() string { return e.err.Error() }
-
-// write stores a transaction. What the store refuses ends the session, what it
-// may or may not have stored ends the follower.
-func (f *Follower) write(tx *store.Txn) error {
-	tx.Meta.Summary = f.tree.Summary()
-	err := f.st.Write(tx)
-	switch {
-	case err == nil:
-		f.meta = tx.Meta
-		// A store takes what is small also where it has no room for data.
-		if f.readOnly != "" && (len(tx.Ops) > 0 || store.Room(f.st) == nil) {
-			f.readOnly = ""
-		}
-		return nil
-	case errors.Is(err, store.ErrRefused):
-		f.readOnly = "the store refuses writes: " + err.Error()
-		f.cfg.Logger.Warn("the store refuses writes", "reason", err)
-		return fmt.Errorf("the store refuses writes: %w", err)
-	}
-	return &fatalError{fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)}
-}
 
 // close ends a follower that is asked to end.
 func (f *Follower) close(cause error) error {

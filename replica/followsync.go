@@ -17,6 +17,7 @@ const (
 	maxTouched  = 1 << 20  // keys remembered that the stream touched meanwhile
 	maxAnswered = 10 << 20 // keys remembered that the master answered for
 	deleteChunk = 2000     // deletes in one transaction
+	pieceOps    = 2048     // ops of a chunk in one transaction
 	countChunk  = 50_000   // keys counted for the guard in one turn of the loop
 	maxAsks     = 16       // requests that wait for the repair under way
 )
@@ -261,17 +262,28 @@ func (y *followSync) items(c chunk) error {
 		}
 		y.overwrite(kind, op.Key)
 	}
-	// One chunk is one transaction, unless this store takes less at once.
+	ack := func() { y.send(frameChunkAck, pair{c.id, c.seq}.append()) }
+	if len(ops) == 0 {
+		if err := f.settle(); err != nil {
+			return err
+		}
+		ack()
+		return nil
+	}
+	// While one piece is on its way to the store the next is applied.
 	for len(ops) > 0 {
 		n := fitting(ops, f.lim)
-		if err := f.applyRepair(ops[:n], nil); err != nil {
+		then := func() {}
+		if n == len(ops) {
+			then = ack
+		}
+		if err := f.startRepair(ops[:n], nil, then); err != nil {
 			return err
 		}
 		y.put += uint64(n)
 		y.rep.Put += uint64(n)
 		ops = ops[n:]
 	}
-	y.send(frameChunkAck, pair{c.id, c.seq}.append())
 	return nil
 }
 
@@ -280,7 +292,7 @@ func fitting(ops []stream.Op, lim store.Limits) int {
 	bytes := 0
 	for i := range ops {
 		bytes += stream.Size(ops[i : i+1])
-		if i > 0 && (i == lim.CommitOps || bytes > lim.CommitBytes) {
+		if i > 0 && (i == min(lim.CommitOps, pieceOps) || bytes > lim.CommitBytes) {
 			return i
 		}
 	}

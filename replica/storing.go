@@ -1,0 +1,71 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sdiff/sdiff/replica/store"
+)
+
+// A storing is a transaction of a follower on its way to the store. Until it is
+// there the tree is ahead, by the next one too if that is prepared meanwhile, and
+// nobody is told.
+type storing struct {
+	endc chan error
+	then func() // what is to be done once it is stored
+}
+
+// write stores a transaction. What the store refuses ends the session, what it
+// may or may not have stored ends the follower.
+func (f *Follower) write(tx *store.Txn) error {
+	if err := f.start(tx, func() {}); err != nil {
+		return err
+	}
+	return f.settle()
+}
+
+// start begins to store a transaction, and waits for the one before. An error is
+// that of either, as write returns it, and then this one is not stored.
+func (f *Follower) start(tx *store.Txn, then func()) error {
+	tx.Meta.Summary = f.tree.Summary()
+	st := &storing{make(chan error, 1), then}
+	err := store.Start(f.st, tx, st.endc)
+	if before := f.settle(); before != nil {
+		return before
+	}
+	switch {
+	case err == nil:
+		f.meta, f.storing = tx.Meta, st
+		// A store takes what is small also where it has no room for data.
+		if f.readOnly != "" && (len(tx.Ops) > 0 || store.Room(f.st) == nil) {
+			f.readOnly = ""
+		}
+		return nil
+	case errors.Is(err, store.ErrRefused):
+		f.readOnly = "the store refuses writes: " + err.Error()
+		f.cfg.Logger.Warn("the store refuses writes", "reason", err)
+		return fmt.Errorf("the store refuses writes: %w", err)
+	}
+	return unknown(err)
+}
+
+func unknown(err error) error { return &fatalError{fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)} }
+
+// settle waits for what is on its way to the store.
+func (f *Follower) settle() error {
+	if f.storing == nil {
+		return nil
+	}
+	return f.settled(<-f.storing.endc)
+}
+
+// settled takes the end of what was on its way.
+func (f *Follower) settled(err error) error {
+	st := f.storing
+	f.storing = nil
+	if err != nil {
+		return unknown(err)
+	}
+	st.then()
+	return nil
+}
