@@ -338,12 +338,13 @@ func (f *Follower) startRepair(ops []stream.Op, change func(*store.Meta), then f
 	if change != nil {
 		change(&tx.Meta)
 	}
+	own := f.tree.Summary()
 	err := f.start(&tx, func() {
 		f.tree.settled()
 		if f.feed.wanted() && len(ops) > 0 {
 			f.feed.add([]fed{{pos: f.meta.Position, ops: cloneOps(ops), repair: true}})
 		}
-		f.publish()
+		f.publishAs(own) // the tree may be ahead
 		then()
 	})
 	if err != nil {

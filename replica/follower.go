@@ -220,9 +220,12 @@ func (f *Follower) close(cause error) error {
 }
 
 // publish lets others see where the follower stands.
-func (f *Follower) publish() {
+func (f *Follower) publish() { f.publishAs(f.tree.Summary()) }
+
+// publishAs is publish of a copy with that summary.
+func (f *Follower) publishAs(own merkle.Summary) {
 	s := &standing{
-		pos: f.meta.Position, own: f.tree.Summary(), head: f.head,
+		pos: f.meta.Position, own: own, head: f.head,
 		dataset: f.meta.Dataset, complete: f.meta.Complete, served: !f.meta.Position.IsZero(),
 		history: f.meta.History, contact: f.contact, progress: f.progress,
 		treeHeap: f.heap.of(f.tree.Tree), last: f.last,

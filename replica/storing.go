@@ -18,10 +18,11 @@ type storing struct {
 // write stores a transaction. What the store refuses ends the session, what it
 // may or may not have stored ends the follower.
 func (f *Follower) write(tx *store.Txn) error {
-	if err := f.start(tx, func() {}); err != nil {
+	if err := f.settle(); err != nil {
 		return err
 	}
-	return f.settle()
+	tx.Meta.Summary = f.tree.Summary()
+	return f.accepted(tx, f.st.Write(tx))
 }
 
 // start begins to store a transaction, and waits for the one before. An error is
@@ -33,9 +34,17 @@ func (f *Follower) start(tx *store.Txn, then func()) error {
 	if before := f.settle(); before != nil {
 		return before
 	}
+	if err = f.accepted(tx, err); err == nil {
+		f.storing = st
+	}
+	return err
+}
+
+// accepted deals with what a store says that is to take a transaction.
+func (f *Follower) accepted(tx *store.Txn, err error) error {
 	switch {
 	case err == nil:
-		f.meta, f.storing = tx.Meta, st
+		f.meta = tx.Meta
 		// A store takes what is small also where it has no room for data.
 		if f.readOnly != "" && (len(tx.Ops) > 0 || store.Room(f.st) == nil) {
 			f.readOnly = ""
