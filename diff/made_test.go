@@ -95,6 +95,34 @@ func TestMadeCells(t *testing.T) {
 	}
 }
 
+// TestCellsThatOneSideKeeps compares until the side that begins has asked for
+// cells that only the other one keeps, or only itself: both make them.
+func TestCellsThatOneSideKeeps(t *testing.T) {
+	for _, kept := range [][2]int{{16, 200}, {200, 16}} {
+		asked := 0
+		for seed := range uint64(40) {
+			var x dialogue
+			x.left, x.right, _, _ = drifted(seed, 600, 40)
+			x.a.Sketch, x.b.Sketch = merkle.MakeSketch(kept[0], x.left), merkle.MakeSketch(kept[1], x.right)
+			x.msgs, x.toB = genuine(x.left, x.right, x.a, x.b)
+			for _, m := range x.msgs {
+				if m.kind == kindMore && m.hi > 16 {
+					asked++
+				}
+				if m.kind == kindCells && (m.hi > 16) != (m.ranges != 0) {
+					t.Errorf("%v kept: cells up to %d of ranges %b", kept, m.hi, m.ranges)
+				}
+			}
+			a, b := replay(x, len(x.msgs), false), replay(x, len(x.msgs), true)
+			checkFound(t, "one keeps", a, x.left, x.right)
+			checkFound(t, "one keeps", b, x.right, x.left)
+		}
+		if asked == 0 {
+			t.Errorf("%v kept: no more was asked for", kept)
+		}
+	}
+}
+
 // TestMadeCellsOfOtherRanges lets a peer make cells of ranges that are not those
 // that differ, so that what they tell is not all: ranges do.
 func TestMadeCellsOfOtherRanges(t *testing.T) {

@@ -76,7 +76,7 @@ func (s *Session) plan(o *opening) plan {
 	if d >= clusterLeast && r.len() <= clusterRanges && d*clusterShare > in {
 		return plan{why: where}
 	}
-	kept := min(s.sk.mine.Cells(), o.cells)
+	kept := s.sk.kept
 	if groups, each := cut(d, kept); groups > 0 {
 		return plan{groups: groups, cells: each, ranges: r, why: fmt.Sprintf("about %d items differ", d)}
 	}

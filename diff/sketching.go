@@ -13,6 +13,7 @@ import (
 type sketching struct {
 	mine   *merkle.Sketch
 	probe  []byte // of who opened
+	kept   int    // cells of a part, on either side at least, to who did not open
 	differ ranges // of it in which something differs, to who did not open
 	made   ranges // of it of which mine was made; none: mine is the one kept
 	// said is what this side says in its turn or, when listening, what the
@@ -162,11 +163,14 @@ func (s *Session) stepOpen(m Message) ([]Message, string) {
 	}
 	k := &s.sk
 	k.probe = m.open.probe
+	if k.mine != nil {
+		k.kept = min(k.mine.Cells(), m.open.cells)
+	}
 	p := s.plan(m.open)
 	switch {
 	case p.groups == 0:
 		return s.descend(p.why)
-	case p.cells > min(k.mine.Cells(), m.open.cells) && !s.makeSketch(p.ranges, p.cells, makeItems):
+	case p.cells > k.kept && !s.makeSketch(p.ranges, p.cells, makeItems):
 		panic("BUG: diff: a plan for cells that cannot be made")
 	}
 	k.theirs, k.differ, k.why = m.open.all, p.ranges, p.why
@@ -337,11 +341,15 @@ func (s *Session) stepMore(m Message) ([]Message, string) {
 	if k.rounds++; k.rounds == maxCellRounds {
 		return nil, "too many requests for cells"
 	}
-	if m.hi > k.mine.Cells() && s.makeSketch(k.differ, m.hi, makeItems) {
+	if k.made == 0 && m.hi > k.kept && s.makeSketch(k.differ, m.hi, makeItems) {
 		k.why += tooFew
 	}
-	k.have, k.hi, k.mask = k.hi, min(m.hi, k.mine.Cells()), m.mask
-	if k.hi == k.have {
+	most := k.mine.Cells()
+	if k.made == 0 {
+		most = k.kept
+	}
+	k.have, k.hi, k.mask = k.hi, min(m.hi, most), m.mask
+	if k.hi <= k.have {
 		return s.descend("all cells of the sketch did not tell what differs")
 	}
 	k.begin()
