@@ -13,6 +13,7 @@ const (
 	DefaultParts      = 64
 	DefaultItems      = 32
 	DefaultMaxPending = 1 << 20
+	DefaultMaxMade    = 2 << 20
 )
 
 // Limits of the protocol: both sides rely on them, whatever their Config.
@@ -50,6 +51,12 @@ type Config struct {
 	// some 24 bytes each; those beyond are counted by Left. If zero,
 	// DefaultMaxPending.
 	MaxPending int
+	// MaxMade is of how many items at most a sketch is made where the cells that
+	// both sides keep do not tell what differs, at 0.1 to 0.3 µs each in a single
+	// Step. If zero, DefaultMaxMade; if negative none is made, and ranges are
+	// compared. What the peer has made is up to a sixteenth more, as it may know
+	// of fewer items.
+	MaxMade int
 	// Sketch is the sketch of the very items that are compared, or nil. With
 	// one on both sides, most comparisons take one round trip and some 25
 	// bytes for each hash that only one side has: two for an item whose value
@@ -65,6 +72,7 @@ func (c Config) withDefaults() Config {
 		Parts:      inRange(c.Parts, DefaultParts, 2, maxParts),
 		Items:      inRange(c.Items, DefaultItems, 1, maxItems),
 		MaxPending: inRange(c.MaxPending, DefaultMaxPending, 1, math.MaxInt32),
+		MaxMade:    max(0, inRange(c.MaxMade, DefaultMaxMade, -1, math.MaxInt32)),
 		Sketch:     c.Sketch,
 	}
 }

@@ -175,9 +175,9 @@ func TestParts(t *testing.T) {
 // TestConfig checks that every field ends up in its range.
 func TestConfig(t *testing.T) {
 	for _, c := range []struct{ in, want Config }{
-		{Config{}, Config{DefaultFrameBytes, DefaultWindow, DefaultParts, DefaultItems, DefaultMaxPending, nil}},
-		{Config{-1, -1, -1, -1, -1, nil}, Config{1, 1, 2, 1, 1, nil}},
-		{Config{1 << 30, 5, 1 << 30, 1 << 30, 7, nil}, Config{maxFrameBytes, 5, maxParts, maxItems, 7, nil}},
+		{Config{}, Config{DefaultFrameBytes, DefaultWindow, DefaultParts, DefaultItems, DefaultMaxPending, DefaultMaxMade, nil}},
+		{Config{-1, -1, -1, -1, -1, -1, nil}, Config{1, 1, 2, 1, 1, 0, nil}},
+		{Config{1 << 30, 5, 1 << 30, 1 << 30, 7, 9, nil}, Config{maxFrameBytes, 5, maxParts, maxItems, 7, 9, nil}},
 	} {
 		if got := c.in.withDefaults(); got != c.want {
 			t.Errorf("%+v becomes %+v, want %+v", c.in, got, c.want)

@@ -11,9 +11,6 @@ import (
 // which something differs. What lies in the others is the same on both sides, and
 // would cancel out.
 const (
-	// makeItems is of how many items at most a sketch is made: in less than half
-	// a second.
-	makeItems = 4 << 20
 	// makeMost is how many cells to a part it has at most: 16 MiB in all.
 	makeMost = 1 << 14
 	// tooFew is added to the reason.
@@ -81,26 +78,49 @@ func (s *Session) itemsIn(r ranges) (items uint64) {
 	return items
 }
 
+// mayMake reports whether the peer may have a sketch made of these ranges, of
+// which so many cells are to come. An honest one has found out that they are not
+// too dear, by an estimate, and that the items are not too many, but for some that
+// came or went since.
+func (s *Session) mayMake(r ranges, groups, cells int) bool {
+	k := &s.sk
+	if k.groups == 0 && tooDear(groups*cells/4, s.all.Count) {
+		return false
+	}
+	return s.makeSketch(r, cells, uint64(s.cfg.MaxMade)/16*17)
+}
+
 // makeSketch makes a sketch of the items in some ranges, for so many cells and as
 // many more, in place of the one that is kept. It reports whether it did:
 // it does not do so twice, nor of too many cells or of more than most items.
 func (s *Session) makeSketch(r ranges, cells int, most uint64) bool {
 	k := &s.sk
-	if k.made != 0 || cells > makeMost || len(k.probe) == 0 && r != allRanges || s.itemsIn(r) > most {
+	if k.made != 0 || cells > makeMost || len(k.probe) == 0 && r != allRanges {
+		return false
+	}
+	items := s.itemsIn(r)
+	if items > most {
 		return false
 	}
 	var of []*merkle.Snapshot
 	k.in(r, func(lo, hi []byte) { of = append(of, s.tree.Clip(lo, hi)) })
 	k.mine = merkle.MakeSketch(min(2*cells, makeMost), of...)
 	k.made = r
+	s.stats.Made = items
 	return true
+}
+
+// tooDear reports whether so many cells take more bytes than it would to list
+// the items of the side that has fewer.
+func tooDear(cells int, items uint64) bool {
+	return uint64(cells)*merkle.CellSize > items*listedBytes+leastMore
 }
 
 // mostCells returns how many cells there could be of each part: of those kept,
 // or of a sketch to be made.
 func (s *Session) mostCells() int {
 	k := &s.sk
-	if kept := k.mine.Cells(); k.made != 0 || kept >= makeMost || s.all.Count > makeItems {
+	if kept := k.mine.Cells(); k.made != 0 || kept >= makeMost || s.all.Count > uint64(s.cfg.MaxMade) {
 		return kept
 	}
 	return makeMost

@@ -84,7 +84,7 @@ func TestMadeCells(t *testing.T) {
 		if b.stats.Method != MethodSketch || !strings.HasSuffix(b.stats.Why, tooFew) || cells == 0 || cells > 4*c.d {
 			t.Errorf("%s: compared by %q because %q, %d cells", c.name, b.stats.Method, b.stats.Why, cells)
 		}
-		if !strings.Contains(b.stats.Why, fmt.Sprintf("in %d of 8 ranges", c.ranges)) {
+		if strings.Contains(b.stats.Why, fmt.Sprintf("in %d of 8 ranges", c.ranges)) != (c.ranges < 8) {
 			t.Errorf("%s: %q", c.name, b.stats.Why)
 		}
 		if a.sk.mine != nil || b.sk.mine != nil {
@@ -119,6 +119,43 @@ func TestCellsThatOneSideKeeps(t *testing.T) {
 		}
 		if asked == 0 {
 			t.Errorf("%v kept: no more was asked for", kept)
+		}
+	}
+}
+
+// TestNoneAreMade compares where no more cells are to be made, on one side or the
+// other: with what is kept, and if that does not tell, by ranges.
+func TestNoneAreMade(t *testing.T) {
+	for _, may := range [][2]int{{-1, 0}, {0, -1}} {
+		reasons := map[string]int{}
+		for seed := range uint64(40) {
+			var x dialogue
+			x.left, x.right, _, _ = drifted(seed, 600, 40)
+			x.a, x.b = fewKept(x.left, x.right, 16)
+			x.a.MaxMade, x.b.MaxMade = may[0], may[1]
+			x.msgs, x.toB = genuine(x.left, x.right, x.a, x.b)
+			for _, m := range x.msgs {
+				if m.ranges != 0 {
+					t.Errorf("cells of the ranges %b", m.ranges)
+				}
+			}
+			a, b := replay(x, len(x.msgs), false), replay(x, len(x.msgs), true)
+			for _, s := range []*Session{a, b} {
+				if s.stats.Method == MethodRanges {
+					reasons[s.stats.Why]++
+				}
+				if s.stats.Made != 0 {
+					t.Errorf("a sketch of %d items was made", s.stats.Made)
+				}
+			}
+			checkFound(t, "none made", a, x.left, x.right)
+			checkFound(t, "none made", b, x.right, x.left)
+		}
+		why := map[[2]int]string{
+			{-1, 0}: "the sketch did not tell what differs", {0, -1}: "all cells of the sketch did not tell what differs",
+		}[may]
+		if reasons[why] == 0 {
+			t.Errorf("%v: %v, want %q", may, reasons, why)
 		}
 	}
 }
@@ -200,5 +237,17 @@ func TestMakeSketchIsBounded(t *testing.T) {
 	}
 	if got := s.mostCells(); got != makeMost {
 		t.Errorf("%d cells could be had, want %d", got, makeMost)
+	}
+	s.cfg.MaxMade = 999
+	if got := s.mostCells(); got != s.sk.mine.Cells() {
+		t.Errorf("%d cells could be had of too many items, want those that are kept", got)
+	}
+	for _, c := range []struct {
+		groups, cells int
+		want          bool
+	}{{1, 3000, true}, {1, 3500, false}, {64, 40, true}, {64, 60, false}} {
+		if got := fresh().mayMake(allRanges, c.groups, c.cells); got != c.want {
+			t.Errorf("a peer may have %d groups of %d cells made of 1000 items: %v, want %v", c.groups, c.cells, got, c.want)
+		}
 	}
 }

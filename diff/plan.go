@@ -71,7 +71,10 @@ func (s *Session) plan(o *opening) plan {
 		return plan{why: fmt.Sprintf("about %d of %d items differ", d, fewer)}
 	}
 	r := s.differing(o.probe)
-	where := fmt.Sprintf("about %d items differ, in %d of %d ranges", d, r.len(), probeRanges)
+	where := fmt.Sprintf("about %d items differ", d)
+	if r != allRanges {
+		where += fmt.Sprintf(", in %d of %d ranges", r.len(), probeRanges)
+	}
 	in := s.itemsIn(r)
 	if d >= clusterLeast && r.len() <= clusterRanges && d*clusterShare > in {
 		return plan{why: where}
@@ -81,7 +84,7 @@ func (s *Session) plan(o *opening) plan {
 		return plan{groups: groups, cells: each, ranges: r, why: fmt.Sprintf("about %d items differ", d)}
 	}
 	// The peer has as many more in these ranges as it has in all.
-	if d <= countersTell && in+max(mine, theirs)-fewer <= makeItems {
+	if d <= countersTell && in+max(mine, theirs)-fewer <= uint64(s.cfg.MaxMade) {
 		for most := max(2*kept, makeMost/4); most <= makeMost; most *= 2 { // fewer cells in a larger group
 			if groups, each := cut(d, most); groups > 0 {
 				return plan{groups: groups, cells: each, ranges: r, why: where + tooFew}

@@ -170,7 +170,7 @@ func (s *Session) stepOpen(m Message) ([]Message, string) {
 	switch {
 	case p.groups == 0:
 		return s.descend(p.why)
-	case p.cells > k.kept && !s.makeSketch(p.ranges, p.cells, makeItems):
+	case p.cells > k.kept && !s.makeSketch(p.ranges, p.cells, uint64(s.cfg.MaxMade)):
 		panic("BUG: diff: a plan for cells that cannot be made")
 	}
 	k.theirs, k.differ, k.why = m.open.all, p.ranges, p.why
@@ -189,7 +189,7 @@ func (s *Session) stepCells(m Message) ([]Message, string) {
 		return nil, "cells that were not asked for"
 	}
 	// A peer that wants cells to be made knows of how many items, but for a few.
-	if m.ranges != k.made && (k.at != k.have || k.open != 0 || !s.makeSketch(m.ranges, m.hi, 2*makeItems)) {
+	if m.ranges != k.made && (k.at != k.have || k.open != 0 || !s.mayMake(m.ranges, m.groups, m.hi)) {
 		return nil, "cells of a sketch that cannot be made"
 	}
 	if m.hi > k.mine.Cells() {
@@ -269,7 +269,7 @@ func (s *Session) more() ([]Message, string) {
 		return s.descend("the cells of the sketch are not those of a set")
 	case k.hi <= k.have || k.rounds == maxCellRounds:
 		return s.descend("the sketch did not tell what differs")
-	case uint64(groups*(k.hi-k.have))*merkle.CellSize > min(s.all.Count, k.theirs.Count)*listedBytes+leastMore:
+	case tooDear(groups*(k.hi-k.have), min(s.all.Count, k.theirs.Count)):
 		return s.descend("more cells would take more bytes than the items' hashes")
 	}
 	k.begin()
@@ -341,7 +341,10 @@ func (s *Session) stepMore(m Message) ([]Message, string) {
 	if k.rounds++; k.rounds == maxCellRounds {
 		return nil, "too many requests for cells"
 	}
-	if k.made == 0 && m.hi > k.kept && s.makeSketch(k.differ, m.hi, makeItems) {
+	if tooDear(bits.OnesCount64(m.mask)*(m.hi-k.hi), min(s.all.Count, k.theirs.Count)) {
+		return s.descend("more cells would take more bytes than the items' hashes")
+	}
+	if k.made == 0 && m.hi > k.kept && s.makeSketch(k.differ, min(m.hi, makeMost), uint64(s.cfg.MaxMade)) {
 		k.why += tooFew
 	}
 	most := k.mine.Cells()

@@ -45,6 +45,8 @@ type Master struct {
 
 	wg    sync.WaitGroup // short-lived helpers of sessions
 	slots chan struct{}  // comparisons being served
+	// making paces what these cost.
+	making makePace
 	// logGap is the newest offset that the log was found not to hold although
 	// it should; a follower that needs it is repaired instead. 0 is none.
 	logGap atomic.Uint64

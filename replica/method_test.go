@@ -101,6 +101,36 @@ func TestAskOpensTheComparison(t *testing.T) {
 	}
 }
 
+// TestRepairOfAReopenedFollower repairs a follower that was opened again and so
+// keeps fewer cells than its master, which has grown: where neither has enough,
+// both make more.
+func TestRepairOfAReopenedFollower(t *testing.T) {
+	made := 0
+	for _, d := range []int{1600, 1800, 1900, 2200} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, 20_000, replica.MasterConfig{}, replica.FollowerConfig{Repair: manual})
+			p.f.stop()
+			st := p.f.st.Reopen()
+			for i := range d {
+				st.Tamper(keyOf(i*9), []byte("tampered"))
+			}
+			cfg := p.cfg
+			cfg.Fault, cfg.Repair = nil, replica.RepairPolicy{}
+			f := startFollower(t, st, cfg)
+			within(t, time.Minute, "repaired", func() bool { s := f.Status(); return s.LastRepair != nil })
+			if rep := f.Status().LastRepair; rep.Outcome != replica.Repaired || rep.Changed != uint64(d) || rep.Method != diff.MethodSketch {
+				t.Errorf("%d values changed: %+v, want them repaired by a sketch", d, rep)
+			} else if strings.Contains(rep.MethodWhy, "more than the cells that are kept tell") {
+				made++
+			}
+			checkSame(t, p.m, f)
+		})
+	}
+	if made == 0 {
+		t.Error("the cells that are kept were enough")
+	}
+}
+
 // TestOpeningThatIsOutOfDate has a master take a follower's opening for that of
 // equal items, which it was when it was sent: what has happened to the copy since
 // is found in the next round.

@@ -28,7 +28,7 @@ func TestComparisonFilledTheQueueBeyondItsRoom(t *testing.T) {
 	defer far.Close()
 	p := newPeer(transport.NewConn(near)) // which nobody writes out but this test
 	p.share = &sharing{bytes: outboundLeast}
-	y := &serveSync{s: &session{peer: p}, id: 1, slot: true, started: true, diff: diff.New(side(3), diff.Config{})}
+	y := &serveSync{s: &session{m: new(Master), peer: p}, id: 1, slot: true, started: true, diff: diff.New(side(3), diff.Config{})}
 	other := diff.New(side(5), diff.Config{Parts: 4096})
 	first, err := other.Start()
 	if err != nil {

@@ -159,7 +159,7 @@ func (y *serveSync) gotView(v view) error {
 func (y *serveSync) start(v view) error {
 	v.store.Close()
 	y.snap = v.tree
-	y.diff = diff.New(v.tree, diff.Config{Sketch: v.sketch})
+	y.diff = y.s.m.making.compare(v)
 	p := syncStart{y.id, v.pos, y.answers(v.pos.Offset)}
 	if p.answered {
 		y.inbox = append(y.inbox, y.opening)
@@ -222,7 +222,7 @@ func (y *serveSync) stepInbox() error {
 	for y.flush() && len(y.inbox) > 0 && !y.backlog() {
 		m := y.inbox[0]
 		y.inbox = y.inbox[1:]
-		out, err := y.diff.Step(m)
+		out, err := y.s.m.making.step(y.diff, m)
 		if err != nil {
 			return protocolErrorf("%v", err)
 		}
