@@ -54,8 +54,9 @@ type Config struct {
 	// MaxMade is of how many items at most a sketch is made where the cells that
 	// both sides keep do not tell what differs, at 0.1 to 0.3 µs each in a single
 	// Step. If zero, DefaultMaxMade; if negative none is made, and ranges are
-	// compared. What the peer has made is up to a sixteenth more, as it may know
-	// of fewer items.
+	// compared. It is for the side that plans; the other one makes what that asks
+	// for, of a sixteenth more items than this or DefaultMaxMade at most, as the
+	// side that plans may know of fewer. A larger one must be the same on both.
 	MaxMade int
 	// Sketch is the sketch of the very items that are compared, or nil. With
 	// one on both sides, most comparisons take one round trip and some 25

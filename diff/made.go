@@ -78,6 +78,14 @@ func (s *Session) itemsIn(r ranges) (items uint64) {
 	return items
 }
 
+// maySuggest reports whether both sides may make a sketch of these ranges, the
+// peer holding so many items in all: it has as many more in these ranges as it
+// has in all.
+func (s *Session) maySuggest(r ranges, theirs uint64) bool {
+	mine := s.all.Count
+	return s.cfg.MaxMade > 0 && s.itemsIn(r)+max(mine, theirs)-min(mine, theirs) <= uint64(s.cfg.MaxMade)
+}
+
 // mayMake reports whether the peer may have a sketch made of these ranges, of
 // which so many cells are to come. An honest one has found out that they are not
 // too dear, by an estimate, and that the items are not too many, but for some that
@@ -87,7 +95,7 @@ func (s *Session) mayMake(r ranges, groups, cells int) bool {
 	if k.groups == 0 && tooDear(groups*cells/4, s.all.Count) {
 		return false
 	}
-	return s.makeSketch(r, cells, uint64(s.cfg.MaxMade)/16*17)
+	return s.makeSketch(r, cells, max(uint64(s.cfg.MaxMade), DefaultMaxMade)/16*17)
 }
 
 // makeSketch makes a sketch of the items in some ranges, for so many cells and as
@@ -106,8 +114,22 @@ func (s *Session) makeSketch(r ranges, cells int, most uint64) bool {
 	k.in(r, func(lo, hi []byte) { of = append(of, s.tree.Clip(lo, hi)) })
 	k.mine = merkle.MakeSketch(min(2*cells, makeMost), of...)
 	k.made = r
-	s.stats.Made = items
+	s.stats.Made = max(items, uint64(k.mine.Cells()*merkle.SketchParts)/4) // to clear cells takes its time, too
 	return true
+}
+
+// upTo returns up to which number cells are sent of those that the peer asks for:
+// as many as both sides keep, or as there are of a sketch that is made for it.
+func (s *Session) upTo(hi int) int {
+	k := &s.sk
+	if k.made == 0 && hi > k.kept && k.kept < makeMost && s.maySuggest(k.differ, k.theirs.Count) &&
+		s.makeSketch(k.differ, min(hi, makeMost), uint64(s.cfg.MaxMade)) {
+		k.why += tooFew
+	}
+	if k.made == 0 {
+		return min(hi, k.kept)
+	}
+	return min(hi, k.mine.Cells())
 }
 
 // tooDear reports whether so many cells take more bytes than it would to list

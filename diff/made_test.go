@@ -123,6 +123,73 @@ func TestCellsThatOneSideKeeps(t *testing.T) {
 	}
 }
 
+// TestMadeOfTooManyOfThePeer compares with a peer that holds more items than a
+// sketch is made of, and keeps more cells: it may ask for what it must not make,
+// and does not get it.
+func TestMadeOfTooManyOfThePeer(t *testing.T) {
+	beyond := 0
+	for seed := range uint64(10) {
+		r := rand.New(rand.NewPCG(seed, 11))
+		left, right := &merkle.Tree{}, &merkle.Tree{}
+		for i := range 11_500 {
+			key, h := fmt.Appendf(nil, "k%06d", i), r.Uint64()
+			left.Put(key, h)
+			if i%7 != 3 {
+				right.Put(key, h)
+			}
+		}
+		var x dialogue
+		x.left, x.right = left.Snapshot(), right.Snapshot()
+		x.a = Config{Sketch: merkle.MakeSketch(1024, x.left), MaxMade: 10_300}
+		x.b = Config{Sketch: merkle.MakeSketch(64, x.right), MaxMade: 10_300}
+		a, b := New(x.left, x.a), New(x.right, x.b)
+		inbox, err := a.Start()
+		for to, from := b, a; err == nil && len(inbox) > 0; to, from = from, to {
+			var out []Message
+			for _, m := range inbox {
+				if m.kind == kindMore && m.hi > 64 {
+					beyond++
+				}
+				var got []Message
+				if got, err = to.Step(m); err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+				out = append(out, got...)
+			}
+			inbox = out
+		}
+		checkFound(t, "too many", a, x.left, x.right)
+		checkFound(t, "too many", b, x.right, x.left)
+	}
+	if beyond == 0 {
+		t.Error("nothing was asked for that must not be made")
+	}
+}
+
+// TestForgedProbe gives a session that is to make no sketch an opening after which
+// one would be made of ranges that hold nothing.
+func TestForgedProbe(t *testing.T) {
+	left, _, cfg, _ := drifted(1, 1000, 0)
+	cfg.MaxMade = -1
+	o := &opening{all: left.Summary(), cells: 1, counters: cfg.Sketch.Counters()}
+	o.all.Sum++
+	var probe []byte
+	for i := range probeRanges - 1 {
+		probe = append(probe, 0, 1, byte('x'+i)) // behind all keys
+	}
+	o.probe = append(probe, make([]byte, 2*probeRanges)...)
+	for i := range o.counters[:100] {
+		o.counters[i] += 3
+	}
+	s := New(left, cfg)
+	if _, err := s.Step(Message{kind: kindOpen, level: 1, open: o}); err != nil {
+		t.Fatal(err)
+	}
+	if s.stats.Made != 0 || s.stats.Method != MethodRanges {
+		t.Errorf("by %q because %q, a sketch of %d items was made", s.stats.Method, s.stats.Why, s.stats.Made)
+	}
+}
+
 // TestNoneAreMade compares where no more cells are to be made, on one side or the
 // other: with what is kept, and if that does not tell, by ranges.
 func TestNoneAreMade(t *testing.T) {

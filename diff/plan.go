@@ -75,16 +75,14 @@ func (s *Session) plan(o *opening) plan {
 	if r != allRanges {
 		where += fmt.Sprintf(", in %d of %d ranges", r.len(), probeRanges)
 	}
-	in := s.itemsIn(r)
-	if d >= clusterLeast && r.len() <= clusterRanges && d*clusterShare > in {
+	if in := s.itemsIn(r); d >= clusterLeast && r.len() <= clusterRanges && d*clusterShare > in {
 		return plan{why: where}
 	}
 	kept := s.sk.kept
 	if groups, each := cut(d, kept); groups > 0 {
 		return plan{groups: groups, cells: each, ranges: r, why: fmt.Sprintf("about %d items differ", d)}
 	}
-	// The peer has as many more in these ranges as it has in all.
-	if d <= countersTell && in+max(mine, theirs)-fewer <= uint64(s.cfg.MaxMade) {
+	if d <= countersTell && s.maySuggest(r, o.all.Count) {
 		for most := max(2*kept, makeMost/4); most <= makeMost; most *= 2 { // fewer cells in a larger group
 			if groups, each := cut(d, most); groups > 0 {
 				return plan{groups: groups, cells: each, ranges: r, why: where + tooFew}

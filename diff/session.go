@@ -283,7 +283,7 @@ type Stats struct {
 	Method Method
 	Why    string
 	// Cells is how many cells of sketches were sent or came, Made of how many
-	// items a sketch was made for that.
+	// items a sketch was made for that, or could have been in the time.
 	Cells int
 	Made  uint64
 }

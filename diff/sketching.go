@@ -344,14 +344,7 @@ func (s *Session) stepMore(m Message) ([]Message, string) {
 	if tooDear(bits.OnesCount64(m.mask)*(m.hi-k.hi), min(s.all.Count, k.theirs.Count)) {
 		return s.descend("more cells would take more bytes than the items' hashes")
 	}
-	if k.made == 0 && m.hi > k.kept && s.makeSketch(k.differ, min(m.hi, makeMost), uint64(s.cfg.MaxMade)) {
-		k.why += tooFew
-	}
-	most := k.mine.Cells()
-	if k.made == 0 {
-		most = k.kept
-	}
-	k.have, k.hi, k.mask = k.hi, min(m.hi, most), m.mask
+	k.have, k.hi, k.mask = k.hi, s.upTo(m.hi), m.mask
 	if k.hi <= k.have {
 		return s.descend("all cells of the sketch did not tell what differs")
 	}

@@ -145,7 +145,7 @@ func (l *sketchLiar) take(m Message) []Message {
 		l.groups = 1 << l.int(0, 6, "groups")
 		l.mask = allOf(l.groups)
 		l.hi = l.int(1, l.sketch.Cells(), "cells")
-		if l.int(0, 3, "made") == 0 {
+		if l.int(0, 3, "made") == 0 && !tooDear(l.groups*l.hi/4, l.s.all.Count) { // else it would be refused
 			l.made = allRanges
 		}
 		return l.cells()

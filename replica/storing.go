@@ -73,6 +73,8 @@ func (f *Follower) settled(err error) error {
 	st := f.storing
 	f.storing = nil
 	if err != nil {
+		// The tree stays ahead: whether of the store nobody knows, until the next
+		// start reads that. The follower ends, and nobody is sent an ack.
 		return unknown(err)
 	}
 	st.then()

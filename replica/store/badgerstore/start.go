@@ -91,10 +91,10 @@ func (s *Store) prepare(tx *store.Txn) (txn *badger.Txn, err error) {
 func (s *Store) launch(txn *badger.Txn, tx *store.Txn, endc chan<- error) {
 	f := &flight{donec: make(chan struct{}), next: s.db.NewTransaction(true)}
 	head := headOf(tx)
-	s.flight = f
-	s.seq++
 	donec := make(chan error, 1)
 	txn.CommitWith(func(err error) { donec <- err })
+	s.flight = f
+	s.seq++
 	go func() {
 		err := s.committed(donec)
 		if err == nil {

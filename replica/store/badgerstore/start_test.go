@@ -48,6 +48,22 @@ func TestStartAfterOneThatFailed(t *testing.T) {
 	}
 }
 
+// TestCloseAfterOneThatFailed shows that Close knows that the last transaction that
+// was started failed, and so does not wait for ever for the database.
+func TestCloseAfterOneThatFailed(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{NoSync: true, Memory: MinMemory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.flight = &flight{donec: make(chan struct{}), next: s.db.NewTransaction(true)}
+	eio := errors.New("input/output error")
+	s.flight.end(eio)
+	s.Close()
+	if !errors.Is(s.poisoned, eio) {
+		t.Errorf("closed over %v, want the error of the transaction", s.poisoned)
+	}
+}
+
 // TestStartPinsNothing shows that no transaction of Badger's, which would keep
 // old versions, stays open when nothing is written any more.
 func TestStartPinsNothing(t *testing.T) {

@@ -158,9 +158,7 @@ func (s *Store) Close() error {
 	}
 	clear(s.views)
 	s.mu.Unlock()
-	if s.flight != nil {
-		<-s.flight.donec // before HEAD is closed
-	}
+	_ = s.settle() // before HEAD is closed; closeDB deals with what became of it
 	var errs []error
 	s.drain.stop()
 	s.space.wait()
