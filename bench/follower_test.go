@@ -175,37 +175,54 @@ type witness struct {
 	slip  func() []stream.Op // returns what goes into the store behind the replica's back
 }
 
+// Write takes the store's own Write, as a replica that calls it does.
 func (w *witness) Write(tx *store.Txn) error {
-	endc := make(chan error, 1)
-	if err := w.Start(tx, endc); err != nil {
-		return err
+	ops := tx.Ops
+	defer func() { tx.Ops = ops }()
+	tx.Ops = w.slipped(ops)
+	if err := w.Store.Write(tx); err != nil {
+		return fmt.Errorf("witness: %w", err)
 	}
-	return <-endc
+	w.saw(ops)
+	return nil
 }
 
 func (w *witness) Start(tx *store.Txn, endc chan<- error) error {
-	w.mu.Lock()
-	slip := w.slip
-	w.slip = nil
-	w.mu.Unlock()
 	ops := tx.Ops
-	if slip != nil {
-		defer func() { tx.Ops = ops }()
-		tx.Ops = slices.Concat(ops, slip())
-	}
+	defer func() { tx.Ops = ops }()
+	tx.Ops = w.slipped(ops)
 	storedc := make(chan error, 1)
 	if err := store.Start(w.Store, tx, storedc); err != nil {
 		return fmt.Errorf("witness: %w", err)
 	}
 	go func() {
 		err := <-storedc
-		now := time.Now()
-		w.mu.Lock()
-		w.times = appendAges(w.times, ops, now)
-		w.mu.Unlock()
+		if err == nil {
+			w.saw(ops)
+		}
 		endc <- err
 	}()
 	return nil
+}
+
+// slipped returns the ops of a transaction and what is to slip in with them.
+func (w *witness) slipped(ops []stream.Op) []stream.Op {
+	w.mu.Lock()
+	slip := w.slip
+	w.slip = nil
+	w.mu.Unlock()
+	if slip == nil {
+		return ops
+	}
+	return slices.Concat(ops, slip())
+}
+
+// saw notes that ops can be read now.
+func (w *witness) saw(ops []stream.Op) {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.times = appendAges(w.times, ops, now)
 }
 
 func (w *witness) take() []time.Duration {

@@ -59,17 +59,11 @@ func (k *sketching) in(r ranges, fn func(lo, hi []byte)) {
 		return
 	}
 	bounds, _ := mustReadProbe(k.probe)
-	var lo []byte
-	for i := range probeRanges {
-		var hi []byte
-		if i < len(bounds) {
-			hi = bounds[i]
-		}
+	eachRange(bounds, func(i int, lo, hi []byte) {
 		if r.has(i) {
 			fn(lo, hi)
 		}
-		lo = hi
-	}
+	})
 }
 
 // itemsIn returns how many items are in some ranges.

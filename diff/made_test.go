@@ -158,6 +158,9 @@ func TestMadeOfTooManyOfThePeer(t *testing.T) {
 			}
 			inbox = out
 		}
+		if a.stats.Made > 10_300 {
+			t.Errorf("seed %d: a sketch of %d items was made", seed, a.stats.Made)
+		}
 		checkFound(t, "too many", a, x.left, x.right)
 		checkFound(t, "too many", b, x.right, x.left)
 	}
@@ -173,12 +176,18 @@ func TestForgedProbe(t *testing.T) {
 	cfg.MaxMade = -1
 	o := &opening{all: left.Summary(), cells: 1, counters: cfg.Sketch.Counters()}
 	o.all.Sum++
-	var probe []byte
+	var bounds [][]byte
 	for i := range probeRanges - 1 {
-		probe = append(probe, 0, 1, byte('x'+i)) // behind all keys
+		bounds = append(bounds, []byte{byte('x' + i)}) // behind all keys
+		o.probe = append(o.probe, 0, 1, bounds[i][0])
 	}
-	o.probe = append(probe, make([]byte, 2*probeRanges)...)
-	for i := range o.counters[:100] {
+	for i, c := range probeChecks(left, bounds) {
+		if i > 0 {
+			c++ // of nothing
+		}
+		o.probe = append(o.probe, byte(c>>8), byte(c))
+	}
+	for i := range o.counters[:20] {
 		o.counters[i] += 3
 	}
 	s := New(left, cfg)

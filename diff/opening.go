@@ -58,17 +58,21 @@ func newProbe(tree *merkle.Snapshot) []byte {
 
 // probeChecks returns two bytes about each range of a probe.
 func probeChecks(tree *merkle.Snapshot, bounds [][]byte) (checks [probeRanges]uint16) {
-	var lo []byte
-	for i := range checks {
-		var hi []byte
-		if i < len(bounds) {
-			hi = bounds[i]
-		}
+	eachRange(bounds, func(i int, lo, hi []byte) {
 		sum := tree.Range(lo, hi)
 		checks[i] = uint16((sum.Sum ^ sum.Count) * 0x9e3779b97f4a7c15 >> 48)
+	})
+	return checks
+}
+
+// eachRange calls fn for the ranges of a probe, in order.
+func eachRange(bounds [][]byte, fn func(i int, lo, hi []byte)) {
+	var lo []byte
+	for i, hi := range bounds {
+		fn(i, lo, hi)
 		lo = hi
 	}
-	return checks
+	fn(len(bounds), lo, nil)
 }
 
 // readProbe reads a probe that is not empty.
